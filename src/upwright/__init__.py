@@ -1,0 +1,1 @@
+"""Upwright: AI that rebuilds itself, and proves that it got better."""

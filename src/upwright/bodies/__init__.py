@@ -1,0 +1,1 @@
+"""What can be improved: body directories, their store, and the runtimes that run them."""

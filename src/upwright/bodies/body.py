@@ -1,0 +1,237 @@
+"""A body is a directory; its parts are files and folders in it, and every text part reads as a person wrote it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import tomli_w
+
+from upwright.errors import BodyError
+
+PARTS = (
+    "model/",
+    "model.toml",
+    "prompt.md",
+    "inference.toml",
+    "memory.jsonl",
+    "training.toml",
+    "architecture.toml",
+    "program/",
+    "improver.toml",
+    "improver/",
+)
+"""The parts a body may have; it need not have every one."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example: a question and the answer it should get."""
+
+    input: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """``prompt.md``: instructions, then worked examples shown as earlier chat turns."""
+
+    instructions: str = ""
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """``inference.toml``: decoding and test-time compute.
+
+    Attributes:
+        temperature: 0 is greedy; used for every sample when ``samples`` > 1.
+        samples: completions drawn for each question.
+        choose: how one of them is chosen: ``first``, ``vote`` (majority over normalised answers), ``check``
+            (the first that passes the task's public format check, ties by vote), ``confidence`` (highest
+            mean log-probability).
+        refine: rounds in which the body sees its own answer and may correct it.
+        max_tokens: most tokens written per completion.
+        memory: how many entries of ``memory.jsonl`` are shown with each question.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    samples: int = 1
+    choose: Literal["first", "vote", "check", "confidence"] = "first"
+    refine: int = 0
+    max_tokens: int = 48
+    memory: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One line of ``memory.jsonl``: a verified case or a short lesson, with where it came from."""
+
+    id: str
+    kind: Literal["case", "lesson"]
+    skill: str
+    input: str
+    answer: str
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """``training.toml``: the recipe by which this body's weights are trained.
+
+    Attributes:
+        method: ``sft`` (supervised fine-tuning on verified samples).
+        start: ``base`` refits from the body's first weights on all data so far; ``champion`` goes on.
+        rank: LoRA rank; ``alpha_ratio`` × rank is LoRA alpha.
+        layers: fraction of the top layers that are trained, in (0, 1].
+        learning_rate: peak of the schedule.
+        rehearsal: share of training examples that come from protected suites' practice, in [0, 1).
+        examples: most training examples per round.
+    """
+
+    method: Literal["sft"] = "sft"
+    start: Literal["base", "champion"] = "base"
+    rank: int = 16
+    alpha_ratio: float = 2.0
+    dropout: float = 0.0
+    layers: float = 1.0
+    learning_rate: float = 1e-3
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    epochs: float = 2.0
+    batch: int = 16
+    rehearsal: float = 0.15
+    examples: int = 384
+    sampling_temperature: float = 0.8
+    samples: int = 4
+
+
+class Body:
+    """A body directory.
+
+    Args:
+        root: the directory.
+        digest: the generation it is a checkout of, or ``None`` for a scratch body.
+    """
+
+    def __init__(self, root: Path, digest: str | None = None) -> None:
+        self.root = Path(root)
+        self.digest = digest
+
+    def __repr__(self) -> str:
+        return f"Body({str(self.root)!r}, {self.digest and self.digest[:12]!r})"
+
+    def has(self, part: str) -> bool:
+        """Whether the part is there."""
+        return (self.root / part).exists()
+
+    @property
+    def prompt(self) -> Prompt:
+        """Parsed ``prompt.md`` (empty when absent)."""
+        path = self.root / "prompt.md"
+        return parse_prompt(path.read_text()) if path.exists() else Prompt()
+
+    @property
+    def inference(self) -> Inference:
+        """Parsed ``inference.toml`` (defaults when absent)."""
+        return self._toml("inference.toml", Inference)
+
+    @property
+    def training(self) -> Training:
+        """Parsed ``training.toml`` (defaults when absent)."""
+        return self._toml("training.toml", Training)
+
+    @property
+    def memory(self) -> tuple[Memory, ...]:
+        """Parsed ``memory.jsonl`` (empty when absent)."""
+        path = self.root / "memory.jsonl"
+        if not path.exists():
+            return ()
+        entries = []
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                entries.append(msgspec.convert(json.loads(line), type=Memory))
+            except (json.JSONDecodeError, msgspec.ValidationError) as error:
+                raise BodyError(f"{path}, line {number}: {error}", todo="mend or delete the line") from None
+        return tuple(entries)
+
+    def _toml(self, name: str, cls: type[T]) -> T:
+        path = self.root / name
+        if not path.exists():
+            return cls()
+        return parse_toml(path.read_text(), cls, str(path))
+
+
+def parse_toml(text: str, cls: type[T], where: str) -> T:
+    """A settings record from TOML; an unknown key or a wrong type is an error that names both.
+
+    Raises:
+        BodyError: what is wrong, where, and the known keys.
+    """
+    try:
+        data = tomllib.loads(text)
+        known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise BodyError(f"{where}: unknown key", value=unknown[0], todo=f"known keys: {', '.join(known)}")
+        return msgspec.convert(data, type=cls, strict=False)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise BodyError(f"{where}: {error}", todo="mend the file") from None
+
+
+def render_toml(settings: Any) -> bytes:
+    """TOML of a settings record, every key written out."""
+    return tomli_w.dumps(asdict(settings)).encode()
+
+
+def render_memory(entries: Iterable[Memory]) -> bytes:
+    """JSON lines of memory entries."""
+    return "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in entries).encode()
+
+
+_EXAMPLE, _ANSWER = "## Example", "### Answer"
+
+
+def _escape(text: str) -> str:
+    return "\n".join("\\" + line if line.startswith(("#", "\\")) else line for line in text.split("\n"))
+
+
+def _unescape(text: str) -> str:
+    return "\n".join(line[1:] if line.startswith("\\") else line for line in text.split("\n"))
+
+
+def render_prompt(prompt: Prompt) -> bytes:
+    """Markdown of a prompt; :func:`parse_prompt` gives it back exactly (up to outer white space)."""
+    blocks = [_escape(prompt.instructions.strip()) + "\n"]
+    for example in prompt.examples:
+        blocks.append(
+            f"{_EXAMPLE}\n\n{_escape(example.input.strip())}\n\n{_ANSWER}\n\n{_escape(example.answer.strip())}\n"
+        )
+    return "\n".join(blocks).encode()
+
+
+def parse_prompt(text: str) -> Prompt:
+    """A prompt from its Markdown.
+
+    Raises:
+        BodyError: an example has no answer.
+    """
+    head, *rest = ("\n" + text).split(f"\n{_EXAMPLE}\n")
+    examples = []
+    for number, block in enumerate(rest, 1):
+        question, mark, answer = block.partition(f"\n{_ANSWER}\n")
+        if not mark:
+            raise BodyError(f"prompt.md: example {number} has no answer", todo=f"add a line {_ANSWER!r} and the answer")
+        examples.append(Example(_unescape(question.strip()), _unescape(answer.strip())))
+    return Prompt(_unescape(head.strip()), tuple(examples))

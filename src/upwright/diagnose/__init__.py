@@ -1,0 +1,1 @@
+"""Step two: from a scorecard to named weaknesses."""

@@ -1,0 +1,1 @@
+"""The ways to change a body, one file each."""

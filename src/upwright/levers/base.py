@@ -1,0 +1,111 @@
+"""What every lever is: it proposes specs and builds children from them. It never judges."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from upwright.bodies.body import Body
+from upwright.records import Cost, Decision, Proposal, Rung, Scorecard, Task, Weakness
+from upwright.tasks.base import Practice
+
+Changes = Mapping[str, bytes | Path | None]
+"""What a child changes: path inside the body → new bytes, a file to take them from, or ``None`` to delete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An earlier proposal of this run and what became of it."""
+
+    proposal: Proposal
+    decision: Decision | None
+    screened_gain: float | None
+    cost: Cost
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a lever may know when it proposes.
+
+    ``effort`` scales the work of one build: 1.0 is the project's normal (a few CPU minutes).
+    """
+
+    parent: str
+    body: Body
+    weaknesses: Sequence[Weakness]
+    history: Sequence[Attempt]
+    trainable: bool
+    effort: float
+    rng: random.Random
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What ``build`` made, and what it learned from.
+
+    Attributes:
+        changes: the child's difference from its parent.
+        rung: the strongest evidence the child learned from.
+        note: readable facts for the report (numbers, settings found, data traced). JSON types.
+    """
+
+    changes: Changes
+    rung: Rung
+    note: Mapping[str, Any]
+    cost: Cost
+
+
+class Workshop(Protocol):
+    """The tools a lever builds with. Everything in it is practice; nothing here is sealed."""
+
+    scratch: Path
+    """A directory of this proposal's own; kept until the child is stored, so a build can resume."""
+    practice: Practice
+    rehearsal: Sequence[Practice]
+    """Practice sides of the protected suites, to guard against forgetting."""
+
+    def evaluate(self, body: Body, tasks: Sequence[Task], seed: int) -> Scorecard:
+        """Answer and score tasks with any body directory (cached where it is a stored generation)."""
+        ...
+
+    def sample(self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float) -> list[list[tuple[str, float]]]:
+        """``k`` sampled answers per task as ``(text, score)``, one list per task."""
+        ...
+
+    def variant(self, changes: Changes) -> Body:
+        """The parent with changes applied, as a scratch body."""
+        ...
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """Report progress; also the place where a stop request takes effect (raises ``Stopped``)."""
+        ...
+
+
+class Lever(Protocol):
+    """One way to change a body.
+
+    Contract (held by :mod:`upwright.testing.levers`): ``propose`` is deterministic given the
+    situation, returns ``None`` when it has nothing to try (or cannot, for this body) and never runs a
+    model; ``build`` is a pure function of parent, proposal and practice: the same three give the same
+    bytes; it changes only ``parts``; it raises :class:`~upwright.errors.BuildError` when it cannot.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    """Paths (files, or folders ending in ``/``) that this lever changes."""
+    needs_weights: bool
+
+    def propose(self, situation: Situation) -> Proposal | None:
+        """The next thing to try, or ``None``."""
+        ...
+
+    def build(self, parent: Body, proposal: Proposal, workshop: Workshop) -> Built:
+        """Make the child."""
+        ...
+
+
+Factory = Callable[[], Lever]

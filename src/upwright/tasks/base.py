@@ -1,0 +1,69 @@
+"""What every source of tasks is, and the three distances.
+
+The split is by construction: a task's *bucket* is a salted hash of its input (and only of its
+input), so the same problem always lands at the same distance, whoever draws it, and practice, sealed and vault cannot
+overlap. A finite source is a :class:`Pool`; an endless one is a :class:`Generator`, whose code the
+warden freezes and runs with seeds that nobody else can know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from upwright.records import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A finite list of tasks; the warden takes the sealed and vault buckets away at ``init``."""
+
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """An endless source: a Python file with ``generate(seed: int) -> dict`` (fields of ``Task`` but ``id``).
+
+    It may define ``score(text: str, task: dict) -> float`` for tasks whose scorer is
+    ``{"kind": "python"}``. The file may import only the standard library and packages that the
+    warden's process may load (no torch, no upwright).
+    """
+
+    path: Path
+    sha256: str
+
+
+class Source(Protocol):
+    """One way to get tasks; a file under ``tasks/`` per kind.
+
+    Contract (held by :mod:`upwright.testing.sources`): ``load`` either returns everything or raises
+    :class:`~upwright.errors.TaskError` naming the file, the line and the field; nothing is
+    half-loaded; the same spec gives the same tasks.
+    """
+
+    kind: str
+
+    def load(self, spec: str, root: Path) -> Pool | Generator:
+        """Load ``spec`` (what follows ``kind:`` in upwright.toml), relative to project ``root``."""
+        ...
+
+
+class Practice(Protocol):
+    """The practice side of a suite: inputs and answers visible, drawn by seed."""
+
+    name: str
+
+    def draw(self, n: int, seed: int) -> tuple[Task, ...]:
+        """``n`` distinct practice tasks (fewer if the pool is smaller); the same seed gives the same tasks."""
+        ...
+
+    def score(self, text: str, task: Task) -> float:
+        """Score of an answer text in [0, 1]; higher is better."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """Kind, size (``None`` when endless), digest."""
+        ...

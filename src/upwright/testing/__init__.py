@@ -1,0 +1,1 @@
+"""Shipped for plug-in authors: conformance suites and fakes."""

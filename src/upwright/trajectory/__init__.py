@@ -1,0 +1,1 @@
+"""How the curve bends: plateau, steady or compounding."""
