@@ -1,0 +1,344 @@
+"""Where generations are kept: every file once, named by the SHA-256 of its bytes.
+
+::
+
+    store/
+      blobs/ab/cdef…            bytes of a file, read-only, shared by every generation that has it
+      generations/<digest>.json the files, the parent, the proposal and notes of a generation
+      checkouts/<digest>/       a generation as a directory (hard links to blobs)
+      tmp/                      writes under way; whatever is left here was never part of the store
+
+Every write goes to ``tmp/`` and is renamed into place, blobs before the generation that names them: a
+process killed at any moment leaves a store in which every listed generation is whole. ``durable=True``
+also survives a power cut; candidates are stored with ``durable=False`` (no fsync) and made durable
+by :meth:`Store.sync` before they can be proven. File modes and empty folders are not stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from upwright.bodies.blobs import Blobs, fsync, guard
+from upwright.bodies.body import PARTS
+from upwright.errors import BodyError, ProjectError, StorageError
+from upwright.records import Generation, Proposal, canonical_json, from_json, to_json, tree_digest
+
+Changes = Mapping[str, bytes | Path | None]
+"""Path inside the body → new bytes, a file to take them from, or ``None`` to delete (a folder when it ends in ``/``)."""
+
+_TORN = (ValueError, KeyError, TypeError, msgspec.ValidationError)
+
+
+def check_path(path: str) -> str:
+    """``path`` when it may name a file of a body.
+
+    Raises:
+        BodyError: it is absolute, climbs out, has an odd character, or lies outside :data:`PARTS`.
+    """
+    pieces = path.split("/")
+    if any(p in ("", ".", "..") for p in pieces) or any(c in path for c in "\0\n\\"):
+        raise BodyError("not a path inside a body", value=path, todo="use a plain POSIX path such as prompt.md")
+    if not (path in PARTS or (len(pieces) > 1 and pieces[0] + "/" in PARTS)):
+        raise BodyError("a body has no such part", value=path, todo=f"parts are {', '.join(PARTS)}")
+    return path
+
+
+def _files(root: Path) -> Iterator[tuple[str, Path]]:
+    """Every file of a body directory as ``(POSIX path, file)``; ``__pycache__`` is left out, nothing else is."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(f for f in folders if f != "__pycache__")
+        here = Path(folder)
+        for name in [*folders, *sorted(names)]:
+            path = here / name
+            inside = path.relative_to(root).as_posix()
+            if path.is_symlink():
+                raise BodyError(
+                    "a body holds files, not symbolic links", value=inside, todo="put the file itself there"
+                )
+            if name in folders:
+                if here == root and name + "/" not in PARTS:
+                    raise BodyError("a body has no such part", value=name + "/", todo=f"parts are {', '.join(PARTS)}")
+            elif not path.is_file():
+                raise BodyError("a body holds plain files only", value=inside, todo="remove the device, pipe or socket")
+            else:
+                yield check_path(inside), path
+
+
+class Store:
+    """The generations of a project.
+
+    Args:
+        root: directory of the store; made when missing.
+
+    One process writes at a time (the project's lock); any number may read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.blobs = Blobs(self.root / "blobs", self.root / "tmp")
+        self._generations, self._checkouts = self.root / "generations", self.root / "checkouts"
+        with guard("make the store", self.root):
+            for folder in (self.blobs.root, self.blobs.scratch, self._generations, self._checkouts):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    # ---- putting in -------------------------------------------------------------------------
+
+    def put_body(
+        self,
+        directory: Path,
+        parent: str | None = None,
+        proposal: Proposal | None = None,
+        note: Mapping[str, Any] | None = None,
+        durable: bool = True,
+    ) -> Generation:
+        """Store a body directory; the directory is left as it is.
+
+        Raises:
+            BodyError: it is missing or empty, or holds a symbolic link or a name that is no part of a body.
+            StorageError: the disk is full, read-only or not ours.
+        """
+        if not directory.is_dir():
+            raise BodyError("there is no body directory", value=str(directory), todo="give a directory with a body")
+        files = {inside: self.blobs.take(path, may_link=False) for inside, path in _files(directory)}
+        if not files:
+            raise BodyError("the body is empty", value=str(directory), todo=f"add at least one of {', '.join(PARTS)}")
+        return self._record(files, parent, proposal, note or {}, durable)
+
+    def derive(
+        self,
+        parent: Generation,
+        changes: Changes,
+        proposal: Proposal | None = None,
+        note: Mapping[str, Any] | None = None,
+        durable: bool = True,
+    ) -> Generation:
+        """Store ``parent`` with ``changes``; only changed files are read, hashed and written.
+
+        A ``Path`` of a large file is cloned or hard-linked where the disk can, and then becomes
+        read-only: write a new file rather than into it. When nothing differs the result is the parent itself.
+
+        Raises:
+            BodyError: a path that no body can have, or a source file that is not there.
+            StorageError: the disk is full, read-only or not ours.
+        """
+        files = dict(parent.files)
+        for path, value in changes.items():
+            if value is None:
+                doomed = [p for p in files if p == path or (path.endswith("/") and p.startswith(path))]
+                for gone in doomed:
+                    del files[gone]
+                continue
+            check_path(path)
+            if isinstance(value, bytes):
+                files[path] = self.blobs.put(value)
+            elif value.is_file():
+                files[path] = self.blobs.take(value, may_link=not value.is_symlink())
+            else:
+                raise BodyError(
+                    f"there is no file to take {path} from", value=str(value), todo="the lever must write it"
+                )
+        _check_nesting(files, changes)
+        return self._record(files, parent.digest, proposal, note or {}, durable)
+
+    def sync(self, generation: Generation) -> None:
+        """Make a generation survive a power cut (fsync of its blobs, its record and their folders)."""
+        blobs = [self.blobs.path(d) for d in set(generation.files.values())]
+        with guard("make a generation durable", self.root):
+            for path in [*blobs, *{b.parent for b in blobs}, self._meta(generation.digest)]:
+                fsync(path)
+            for folder in (self.blobs.root, self._generations):
+                fsync(folder)
+
+    # ---- taking out -------------------------------------------------------------------------
+
+    def get(self, name: str) -> Generation:
+        """The generation whose digest is, or uniquely begins with, ``name``.
+
+        Raises:
+            ProjectError: none, or several, begin with it.
+            StorageError: its record is damaged.
+        """
+        matches = self._matching(name)
+        if len(matches) != 1:
+            what = "several generations begin with this" if matches else "there is no such generation"
+            todo = "give more digits" if matches else "`upwright log` lists them"
+            raise ProjectError(what, value=name, todo=todo)
+        path = self._meta(matches[0])
+        try:
+            generation = from_json(Generation, json.loads(path.read_bytes()))
+        except _TORN as error:
+            raise StorageError(
+                f"the record of a generation is damaged: {error}", value=str(path), todo="restore it from a backup"
+            ) from None
+        if generation.digest != matches[0] or tree_digest(generation.files) != matches[0]:
+            raise StorageError(
+                "the record of a generation does not match its digest", value=str(path), todo="restore it from a backup"
+            )
+        return generation
+
+    def list(self) -> tuple[Generation, ...]:
+        """Every generation, oldest first. A candidate torn by a power cut before ``sync`` is left out."""
+        with guard("list the generations", self._generations):
+            paths = sorted(self._generations.glob("*.json"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+        found = []
+        for path in paths:
+            with contextlib.suppress(StorageError):
+                found.append(self.get(path.stem))
+        return tuple(found)
+
+    def file(self, generation: Generation, path: str) -> bytes:
+        """Bytes of one file, checked against its digest.
+
+        Raises:
+            BodyError: the generation has no such file.
+            StorageError: the blob is missing or damaged.
+        """
+        if path not in generation.files:
+            raise BodyError(
+                f"generation {generation.digest[:12]} has no such file",
+                value=path,
+                todo=f"it has {sorted(generation.files)}",
+            )
+        return self.blobs.read(generation.files[path], path)
+
+    def checkout(self, name: str) -> Path:
+        """A generation as a directory, made once and reused. Its files are read-only hard links: copy to change."""
+        generation = self.get(name)
+        target = self._checkouts / generation.digest
+        with guard("check out a generation", target):
+            if self._whole(generation, target):
+                return target
+            self._clear(target)
+            staged = self._materialise(generation, self.blobs.new_scratch(), read_only=True)
+            try:
+                staged.rename(target)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                shutil.rmtree(staged)  # another process was first
+        return target
+
+    def export(self, name: str, directory: Path) -> Path:
+        """Copy a generation, writable, to a new ``directory``.
+
+        Raises:
+            ProjectError: the directory exists and is not empty.
+        """
+        generation = self.get(name)
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise ProjectError("the directory to export to is not empty", value=str(directory), todo="give a new one")
+        with guard("export a generation", directory):
+            return self._materialise(generation, directory, read_only=False)
+
+    # ---- keeping in order -------------------------------------------------------------------
+
+    def verify(self, name: str) -> None:
+        """Hash every file of a generation again.
+
+        Raises:
+            StorageError: names the first file that is missing or does not match.
+        """
+        generation = self.get(name)
+        for path, digest in sorted(generation.files.items()):
+            self.blobs.verify(digest, path)
+
+    def gc(self, keep: Collection[str]) -> int:
+        """Remove every generation but those of ``keep`` (digests), blobs that none of them has, and leftovers.
+
+        Returns:
+            bytes freed.
+        """
+        kept = {digest: self.get(digest) for digest in keep}
+        needed = {blob for generation in kept.values() for blob in generation.files.values()}
+        freed = 0
+        with guard("remove what is not needed", self.root):
+            for meta in self._generations.glob("*.json"):
+                if meta.stem not in kept:
+                    meta.unlink()
+            for leftover in [
+                *self.blobs.scratch.iterdir(),
+                *(c for c in self._checkouts.iterdir() if c.name not in kept),
+            ]:
+                self._clear(leftover)
+            for blob in self.blobs.root.glob("*/*"):
+                if blob.parent.name + blob.name not in needed:
+                    freed += blob.stat().st_size
+                    blob.unlink()
+        return freed
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _meta(self, digest: str) -> Path:
+        return self._generations / f"{digest}.json"
+
+    def _matching(self, prefix: str) -> tuple[str, ...]:
+        if not prefix or not set(prefix) <= set("0123456789abcdef"):
+            return ()
+        if len(prefix) == 64:
+            return (prefix,) if self._meta(prefix).exists() else ()
+        return tuple(p.stem for p in self._generations.glob(f"{prefix}*.json"))
+
+    def _record(
+        self,
+        files: Mapping[str, str],
+        parent: str | None,
+        proposal: Proposal | None,
+        note: Mapping[str, Any],
+        durable: bool,
+    ) -> Generation:
+        """Write the record, or give back the first generation that had this tree (with its own parent and proposal)."""
+        generation = Generation(tree_digest(files), files, parent, proposal, note)
+        try:
+            stored = self.get(generation.digest) if self._meta(generation.digest).exists() else None
+        except StorageError:  # torn by a power cut: write it again
+            stored = None
+        if stored is not None:
+            generation = stored
+        else:
+            self.blobs.write(self._meta(generation.digest), canonical_json(to_json(generation)) + b"\n")
+        if durable:
+            self.sync(generation)
+        return generation
+
+    def _whole(self, generation: Generation, target: Path) -> bool:
+        """Whether a checkout is there and no file of it was removed or cut since."""
+        try:
+            return all(
+                (target / path).stat().st_size == self.blobs.path(digest).stat().st_size
+                for path, digest in generation.files.items()
+            )
+        except FileNotFoundError:
+            return False
+
+    def _materialise(self, generation: Generation, target: Path, read_only: bool) -> Path:
+        for path, digest in generation.files.items():
+            place = target / PurePosixPath(path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.blobs.copy_to(digest, place, read_only)
+        return target
+
+    @staticmethod
+    def _clear(path: Path) -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _check_nesting(files: Mapping[str, str], changes: Changes) -> None:
+    """No changed path may be both a file and a folder."""
+    for path in changes:
+        if path not in files:
+            continue
+        above = {str(p) for p in PurePosixPath(path).parents} & files.keys()
+        if above or any(p.startswith(path + "/") for p in files):
+            raise BodyError("a name is both a file and a folder", value=path, todo="delete the one that is in the way")
