@@ -22,6 +22,8 @@ A traceback reaches a user only for a bug.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class UpwrightError(Exception):
     """Base of all deliberate errors.
@@ -44,6 +46,17 @@ class UpwrightError(Exception):
         if todo:
             text += f"\n  → {todo}"
         super().__init__(text)
+
+    def __reduce__(self) -> tuple[Callable[..., UpwrightError], tuple[type[UpwrightError], str, dict[str, object]]]:
+        """Pickle whatever arguments a subclass takes, so that errors cross processes intact."""
+        return _rebuild, (type(self), str(self), vars(self))
+
+
+def _rebuild(cls: type[UpwrightError], text: str, state: dict[str, object]) -> UpwrightError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, text)
+    vars(error).update(state)
+    return error
 
 
 class ProjectError(UpwrightError):

@@ -79,7 +79,7 @@ class Store:
     Args:
         root: directory of the store; made when missing.
 
-    One process writes at a time (the project's lock); any number may read.
+    Any number of processes may write and read at once; only :meth:`gc` must be alone.
     """
 
     def __init__(self, root: Path) -> None:
