@@ -268,6 +268,9 @@ class _Slot:
 
     def died(self, started: float) -> RuntimeFailure:
         """Kill what is left and say how the worker died."""
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)  # its pipe closes a moment before it is gone
         code = self.kill()
         why = f"exit code {code}"
         if code is not None and code < 0:

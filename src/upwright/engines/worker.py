@@ -56,7 +56,7 @@ def encode(message: Message) -> bytes:
             body.value = repr(body.value)
             return pickle.dumps((kind, body), protocol=5)
         failure = RuntimeFailure(
-            f"the job's result cannot be sent back: {trouble}", value=type(body), todo="return plain data"
+            f"the job's result cannot be sent back: {trouble}", value=type(body).__name__, todo="return plain data"
         )
         return pickle.dumps(("error", failure), protocol=5)
 
