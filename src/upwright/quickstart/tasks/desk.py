@@ -284,13 +284,13 @@ def codes(rng: random.Random, difficulty: int) -> Draw:
 
 
 SKILLS: dict[str, tuple[Callable[[random.Random, int], Draw], str]] = {
-    "dates": (dates, "text"),
+    "dates": (dates, "exact"),
     "records": (records, "json"),
     "compare": (compare, "number"),
     "largest": (largest, "number"),
     "totals": (totals, "number"),
     "times": (times, "number"),
-    "names": (names, "text"),
+    "names": (names, "exact"),
     "codes": (codes, "exact"),
 }
 """Skill → how a task is drawn, and the kind of its scorer."""
