@@ -108,6 +108,11 @@ def test_checkout_is_made_once_and_mended(store: Store, body: Path) -> None:
     assert not (one / "prompt.md").stat().st_mode & 0o222
     (one / "prompt.md").unlink()
     assert (store.checkout(generation.digest) / "prompt.md").read_text() == "Answer.\n"
+    store.sync(generation.digest)
+    store.discard_checkout(generation.digest)
+    store.discard_checkout(generation.digest)
+    assert not one.exists()
+    assert store.checkout(generation.digest) == one
 
 
 def test_export_is_writable_and_refuses_a_full_directory(store: Store, body: Path, tmp_path: Path) -> None:

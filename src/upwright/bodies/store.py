@@ -149,8 +149,9 @@ class Store:
         _check_nesting(files, changes)
         return self._record(files, parent.digest, proposal, note or {}, durable)
 
-    def sync(self, generation: Generation) -> None:
-        """Make a generation survive a power cut (fsync of its blobs, its record and their folders)."""
+    def sync(self, generation: Generation | str) -> None:
+        """Make a generation (or the one of this digest) survive a power cut: fsync blobs, record and folders."""
+        generation = self.get(generation) if isinstance(generation, str) else generation
         blobs = [self.blobs.path(d) for d in set(generation.files.values())]
         with guard("make a generation durable", self.root):
             for path in [*blobs, *{b.parent for b in blobs}, self._meta(generation.digest)]:
@@ -226,6 +227,13 @@ class Store:
                     raise
                 shutil.rmtree(staged)  # another process was first
         return target
+
+    def discard_checkout(self, name: str) -> None:
+        """Remove a generation's directory, if there is one; the generation stays and can be checked out again."""
+        target = self._checkouts / self.get(name).digest
+        with guard("remove a checkout", target):
+            if target.exists():
+                self._clear(target)
 
     def export(self, name: str, directory: Path) -> Path:
         """Copy a generation, writable, to a new ``directory``.
