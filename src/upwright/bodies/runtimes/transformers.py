@@ -1,0 +1,207 @@
+"""Runs Hugging Face weights (``model/``) in this process; a LoRA adapter in ``model/adapter/`` is merged in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from upwright.bodies.body import Body
+from upwright.bodies.runtimes.base import Completion, Message, Progress, Request
+from upwright.errors import BodyError, MissingExtra, ModelError, RuntimeFailure
+from upwright.records import Failure, FailureKind, Finish, derive_seed
+
+CACHE_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}
+"""Bytes of keys and values kept at once, by device; the same on every machine, so that batches are too."""
+ROWS = {"cpu": 128, "cuda": 512}
+"""Most completions written at once."""
+
+
+def render(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The text that the model continues: the tokenizer's own chat template, up to the assistant's turn.
+
+    No system message is added here. (SmolLM2's template adds its own when there is none; it was
+    trained with it.) A tokenizer without a template gets ``role: content`` lines.
+    """
+    if tokenizer.chat_template is None:
+        return "".join(f"{m.role}: {m.content}\n" for m in messages) + "assistant:"
+    turns = [{"role": m.role, "content": m.content} for m in messages]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+class TransformersRuntime:
+    """A body whose weights are loaded in this process.
+
+    Args:
+        body: a body with ``model/`` in the Hugging Face layout.
+        dtype: ``"bfloat16"`` or ``"float32"``; ``None`` takes bfloat16 where the hardware multiplies it.
+        rows: most completions written at once; ``None`` is 128 on a CPU and 512 on CUDA.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+        MissingExtra: torch or transformers is not installed.
+    """
+
+    name = "transformers"
+    trainable = True
+
+    def __init__(self, body: Body, dtype: str | None = None, rows: int | None = None) -> None:
+        try:
+            import torch
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise MissingExtra(error.name or "torch", "models") from None
+        from upwright.bodies.runtimes import _weights
+
+        self.path = body.root / "model"
+        if not (self.path / "config.json").exists():
+            raise BodyError("the body has no model/config.json", value=str(body.root), todo="fetch a model into it")
+        _use_physical_cores()
+        device = _weights.device()
+        chosen = getattr(torch, dtype) if dtype else _weights.fast_dtype(device)
+        self.model = _weights.load(self.path, chosen, device)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"the tokenizer cannot be loaded: {error}", value=str(self.path)) from error
+        self.stops = _stops(self.model, self.tokenizer)
+        self.rows = rows or ROWS[device.type]
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[list[Completion]]:
+        """Complete every request ``n`` times; see :class:`~upwright.bodies.runtimes.base.Runtime`."""
+        from upwright.bodies.runtimes._decode import Limits, Row, decode
+
+        if self.model is None:
+            raise RuntimeFailure("the runtime was closed", todo="load the body again")
+        total = sum(r.n for r in requests)
+        prompts = self._tokenize(requests)
+        rows: list[Row] = []
+        for number, (request, prompt) in enumerate(zip(requests, prompts)):
+            room = self._context - len(prompt)
+            if room > 0 and prompt:
+                # Greedy samples are all the same: one is written and copied.
+                for sample in range(request.n if request.temperature > 0 else 1):
+                    stream = derive_seed(request.seed, sample)
+                    most = min(request.max_tokens, room)
+                    rows.append(Row(number, sample, prompt, stream, request.temperature, request.top_p, most))
+        limits = Limits(self.rows, max(1, CACHE_BYTES[self.model.device.type] // self._token_bytes))
+        decode(self.model, rows, self.stops, limits, lambda k: progress(k, total) if progress else None)
+        results: list[list[Completion]] = [[] for _ in requests]
+        texts = self._texts(rows)
+        for row, text in zip(rows, texts):
+            results[row.request].append(_completion(row, text))
+        for result, request, prompt in zip(results, requests, prompts):
+            _fill(result, request, len(prompt), self._context)
+        if progress:
+            progress(total, total)
+        return results
+
+    def _tokenize(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Token ids of each request's rendered messages."""
+        texts = [render(self.tokenizer, r.messages) for r in requests]
+        if not texts:
+            return []
+        return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def _texts(self, rows: Sequence[Any]) -> list[str]:
+        written = [r.tokens[:-1] if r.stopped else r.tokens for r in rows]
+        return [str(t) for t in self.tokenizer.batch_decode(written, skip_special_tokens=True)] if written else []
+
+    @property
+    def _context(self) -> int:
+        """Most tokens that the model reads and writes in one completion."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
+
+    @property
+    def _token_bytes(self) -> int:
+        """Bytes of keys and values per token."""
+        c = self.model.config.get_text_config()
+        heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+        size = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+        return int(2 * c.num_hidden_layers * heads * size * self.model.dtype.itemsize)
+
+    def describe(self) -> dict[str, Any]:
+        """What ran: model type, parameters, dtype, device, threads and versions."""
+        if self.model is None:
+            return {"runtime": self.name, "closed": True}
+        import torch
+        import transformers
+
+        return {
+            "runtime": self.name,
+            "model": self.model.config.model_type,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "adapter": (self.path / "adapter" / "adapter_config.json").exists(),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": str(self.model.device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+    def close(self) -> None:
+        """Let go of the weights; shared base weights stay while another runtime uses them."""
+        self.model = None
+
+
+def _completion(row: Any, text: str) -> Completion:
+    if row.error is not None:
+        return _failed(row.error, row.seconds)
+    count = len(row.tokens)
+    return Completion(
+        text=text,
+        finish=Finish.STOP if row.stopped else Finish.LENGTH,
+        prompt_tokens=len(row.prompt) if row.sample == 0 else 0,
+        completion_tokens=count,
+        logprob=min(0.0, row.logprob / count),
+        seconds=row.seconds,
+    )
+
+
+def _failed(error: Exception, seconds: float = 0.0) -> Completion:
+    memory = isinstance(error, MemoryError) or "memory" in str(error).lower()
+    kind = FailureKind.INFRASTRUCTURE if memory else FailureKind.CRASH
+    return Completion("", None, seconds=seconds, failure=Failure(kind, f"{type(error).__name__}: {error}"))
+
+
+def _fill(result: list[Completion], request: Request, length: int, context: int) -> None:
+    """Copies of a greedy completion, or a failure for a prompt that leaves no room, up to ``n``."""
+    if not result:
+        what = f"the prompt's {length} tokens leave no room in the model's context of {context}"
+        result += [Completion("", None, failure=Failure(FailureKind.CRASH, what))] * request.n
+    while len(result) < request.n:
+        first = result[0]
+        result.append(
+            Completion(first.text, first.finish, 0, first.completion_tokens, first.logprob, failure=first.failure)
+        )
+
+
+def _stops(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a turn: the generation config's, the tokenizer's and ChatML's."""
+    found: set[int] = set()
+    for ids in (model.generation_config.eos_token_id, model.config.eos_token_id, tokenizer.eos_token_id):
+        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    if end is not None and end != tokenizer.unk_token_id:
+        found.add(int(end))
+    return frozenset(found)
+
+
+def _use_physical_cores() -> None:
+    """One thread per physical core that this process may use, unless ``OMP_NUM_THREADS`` says otherwise."""
+    import psutil
+    import torch
+
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    cores = psutil.cpu_count(logical=False) or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))
+    if torch.get_num_threads() != cores:
+        torch.set_num_threads(cores)
+
+
+def is_weights(path: Path) -> bool:
+    """Whether ``path`` is a directory in the Hugging Face layout."""
+    return (path / "config.json").exists()
