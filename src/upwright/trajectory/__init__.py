@@ -1,1 +1,127 @@
-"""How the curve bends: plateau, steady or compounding."""
+"""How the curve bends: too early to say, flattening, steady or compounding.
+
+Two lines are fitted to the confirmed scores, one that gains steadily and one that bends. Because a
+score cannot pass 1, the curve is judged in log-odds as well: near the ceiling a body that goes on
+halving its errors gains fewer points, which is not flattening. A bend is claimed only when both
+scales agree that it is there and its interval leaves zero out; else the curve is called steady.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from upwright.errors import UpwrightError
+from upwright.records import Interval
+from upwright.trajectory.curve import Bend, bend, logit_points
+
+Kind = Literal["too early", "flattening", "steady", "compounding"]
+
+MINIMUM = 3
+"""Fewest points at which a bend can be told from a line; with fewer the account is "too early"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedPoint:
+    """A generation's score from a fresh confirmation draw.
+
+    Attributes:
+        generation: its number; 0 is the first body.
+        score: in [0, 1]; higher is better.
+        low, high: its 95 % interval.
+        seconds: wall seconds that the project had spent when it was confirmed.
+    """
+
+    generation: int
+    score: float
+    low: float
+    high: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Where it is going.
+
+    Attributes:
+        gain_per_generation: score points per generation (weighted slope), or ``None`` with one point.
+        gain_per_1000_s: score points per 1,000 seconds of work, or ``None`` when no time passed.
+        slope: 95 % interval of ``gain_per_generation``.
+    """
+
+    kind: Kind
+    sentence: str
+    gain_per_generation: float | None
+    gain_per_1000_s: float | None
+    slope: Interval | None
+
+
+def account(confirmed: Sequence[ConfirmedPoint]) -> Trajectory:
+    """Say how the curve bends, no more surely than the intervals allow.
+
+    Args:
+        confirmed: points in order of generation.
+
+    Raises:
+        UpwrightError: the generations are not in order, or a score is outside its interval.
+    """
+    _check(confirmed)
+    if len(confirmed) < 2:
+        return Trajectory("too early", _early(len(confirmed)), None, None, None)
+    x = [float(p.generation) for p in confirmed]
+    y = [p.score for p in confirmed]
+    error = [max(p.high - p.low, 1e-6) / (2 * 1.959964) for p in confirmed]
+    plain = bend(x, y, error)
+    seconds = [p.seconds for p in confirmed]
+    pace = None
+    if max(seconds) > min(seconds):
+        pace = 1000 * bend(seconds, y, error).slope
+    if len(confirmed) < MINIMUM or plain.curvature is None:
+        return Trajectory("too early", _early(len(confirmed)), plain.slope, pace, plain.slope_interval)
+    logits, logit_errors = logit_points(y, error)
+    odds = bend(x, logits, logit_errors)
+    kind = _kind(plain, odds)
+    return Trajectory(kind, _sentence(kind, plain, confirmed), plain.slope, pace, plain.slope_interval)
+
+
+def _kind(plain: Bend, odds: Bend) -> Kind:
+    """Flattening or compounding only where points and log-odds agree; both bends must exclude zero."""
+    a, b = plain.curvature_interval, odds.curvature_interval
+    assert a is not None
+    assert b is not None
+    if a.high < 0 and b.high < 0:
+        return "flattening"
+    if a.low > 0 and b.low > 0:
+        return "compounding"
+    return "steady"
+
+
+def _sentence(kind: Kind, plain: Bend, confirmed: Sequence[ConfirmedPoint]) -> str:
+    low, high = plain.slope_interval.low, plain.slope_interval.high
+    points = f"{100 * plain.slope:+.1f} points per generation (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+    over = f"over {len(confirmed)} confirmed generations, from {confirmed[0].score:.0%} to {confirmed[-1].score:.0%}"
+    if kind == "flattening":
+        return f"Flattening: {points} {over}; each generation gains less than the one before, also in log-odds."
+    if kind == "compounding":
+        return f"Compounding: {points} {over}; each generation gains more than the one before, also in log-odds."
+    if low <= 0 <= high:
+        return f"Steady: {points} {over}; neither a gain nor a bend can be told from chance."
+    return f"Steady: {points} {over}; the data do not show that the curve bends."
+
+
+def _early(n: int) -> str:
+    some = "no confirmed generation" if n == 0 else f"{n} confirmed generation{'s' * (n > 1)}"
+    return f"Too early to say: {some}; a bend needs at least {MINIMUM}."
+
+
+def _check(confirmed: Sequence[ConfirmedPoint]) -> None:
+    for before, after in zip(confirmed, confirmed[1:]):
+        if after.generation <= before.generation:
+            raise UpwrightError(
+                "confirmed points need rising generation numbers", value=(before.generation, after.generation)
+            )
+    for p in confirmed:
+        if not (0 <= p.low <= p.score <= p.high <= 1) or not math.isfinite(p.seconds):
+            raise UpwrightError("a confirmed point needs 0 ≤ low ≤ score ≤ high ≤ 1", value=p)

@@ -1,0 +1,188 @@
+"""Evaluate (1): a body and tasks make a scorecard, an outcome for every task.
+
+A run that failed (crash, time-out, refusal) or an answer that could not be graded has no score; it
+is never a zero. Results of stored generations are kept by content, so the same generation, task and
+seed are never run twice.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from upwright.bodies.answer import answer
+from upwright.bodies.body import Body
+from upwright.bodies.runtimes.base import Progress, Runtime
+from upwright.errors import StorageError, TaskError
+from upwright.records import (
+    Answer,
+    Failure,
+    FailureKind,
+    Outcome,
+    Scorecard,
+    Task,
+    canonical_digest,
+    from_json,
+    to_json,
+)
+from upwright.tasks.base import Practice
+
+CACHE_SCHEMA = 1
+
+
+def evaluate(
+    body: Body,
+    tasks: Sequence[Task],
+    seed: int,
+    practice: Practice,
+    runtime: Runtime | None = None,
+    cache: EvaluationCache | None = None,
+    progress: Progress | None = None,
+) -> Scorecard:
+    """Answer and score ``tasks``; outcomes come in task order.
+
+    Args:
+        seed: sampling seed of every answer; the same body, tasks and seed give the same scorecard.
+        practice: whose scorer grades, and whose name the scorecard bears.
+        runtime: the body's loaded runtime; ``None`` loads one where the body needs it.
+        cache: used only for a stored generation (``body.digest`` is set). What failed is not kept.
+        progress: called with the answers done and the total, those from the cache counted as done.
+
+    Raises:
+        RuntimeFailure: the whole batch could not be run.
+        TaskError: a task's id is there twice.
+    """
+    if len({task.id for task in tasks}) != len(tasks):
+        ids = [task.id for task in tasks]
+        raise TaskError("a task is there twice", value=next(i for i in ids if ids.count(i) > 1))
+    generation = body.digest or "scratch"
+    known: dict[str, Outcome] = {}
+    keys: dict[str, str] = {}
+    if cache is not None and body.digest is not None:
+        keys = {task.id: task_key(task) for task in tasks}
+        found = cache.get(body.digest, keys.values(), seed)
+        known = {task.id: found[keys[task.id]] for task in tasks if keys[task.id] in found}
+    missing = [task for task in tasks if task.id not in known]
+    if missing:
+        answers = answer(body, [task.question for task in missing], seed, runtime, _from(len(known), progress))
+        fresh = [score(task, said, practice) for task, said in zip(missing, answers, strict=True)]
+        if keys and cache is not None and body.digest is not None:
+            cache.put(body.digest, {keys[o.task_id]: o for o in fresh if o.failure is None}, seed)
+        known.update((outcome.task_id, outcome) for outcome in fresh)
+    if progress is not None:
+        progress(len(tasks), len(tasks))
+    return Scorecard(generation, practice.name, seed, tuple(known[task.id] for task in tasks))
+
+
+def score(task: Task, said: Answer, practice: Practice) -> Outcome:
+    """The outcome of one answer: a score, or the failure of the run or of the grader."""
+    failure = said.failure
+    points: float | None = None
+    if failure is None:
+        try:
+            points = practice.score(said.text, task)
+        except TaskError as error:
+            failure = Failure(FailureKind.INFRASTRUCTURE, error.what)
+    return Outcome(task.id, task.skill, task.difficulty, said, points, failure)
+
+
+def task_key(task: Task) -> str:
+    """Digest of everything in a task that decides its outcome and how it is reported."""
+    return canonical_digest(to_json(task))
+
+
+class EvaluationCache:
+    """Outcomes by (generation, task content, seed), in SQLite.
+
+    Every batch of :func:`evaluate` is written in one transaction: after ``kill -9`` or a power cut the
+    file holds whole batches. Several processes may use it at once.
+
+    Raises:
+        StorageError: the file cannot be opened, or another version wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.executescript(
+                    "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS outcome (generation TEXT NOT NULL, task TEXT NOT NULL,"
+                    " seed TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (generation, task, seed)) WITHOUT ROWID;"
+                    f" PRAGMA user_version={CACHE_SCHEMA}; COMMIT;"
+                )
+            elif version != CACHE_SCHEMA:
+                raise StorageError(
+                    f"the evaluation cache has schema {version}; this Upwright reads {CACHE_SCHEMA}",
+                    value=str(path),
+                    todo="delete the file: it only saves time",
+                )
+            self._db.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.Error as error:
+            raise self._failed("opened", error) from None
+
+    def __enter__(self) -> EvaluationCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._db.close()
+
+    def get(self, generation: str, keys: Iterable[str], seed: int) -> dict[str, Outcome]:
+        """Task key → outcome, for those that are there.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        found: dict[str, Outcome] = {}
+        query = "SELECT data FROM outcome WHERE generation = ? AND task = ? AND seed = ?"
+        try:
+            for key in keys:
+                row = self._db.execute(query, (generation, key, str(seed))).fetchone()
+                if row is not None:
+                    found[key] = from_json(Outcome, json.loads(row[0]))
+        except (sqlite3.Error, ValueError, msgspec.ValidationError) as error:
+            raise self._failed("read", error) from None
+        return found
+
+    def put(self, generation: str, outcomes: Mapping[str, Outcome], seed: int) -> None:
+        """Keep outcomes by task key, all or none of them; the first one kept stays.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+        """
+        rows = [(generation, key, str(seed), json.dumps(to_json(o))) for key, o in outcomes.items()]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?)", rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._failed("written", error) from None
+
+    def _failed(self, verb: str, error: Exception) -> StorageError:
+        return StorageError(
+            f"the evaluation cache cannot be {verb}: {error}",
+            value=str(self.path),
+            todo="free space or make it writable; a damaged file may be deleted, it only saves time",
+        )
+
+
+def _from(done: int, progress: Progress | None) -> Progress | None:
+    """``progress`` with ``done`` answers already there."""
+    if progress is None or done == 0:
+        return progress
+    return lambda now, total: progress(done + now, done + total)

@@ -1,0 +1,189 @@
+"""A suite's practice side, and what the warden needs of it when a project is founded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from upwright.errors import TaskError
+from upwright.project import SuiteSettings
+from upwright.records import Failure, Task, canonical_digest, derive_seed, to_json
+from upwright.tasks import jsonl, python, scorers
+from upwright.tasks.base import Generator, Pool
+from upwright.tasks.fields import distinct
+from upwright.warden.buckets import Bucket, bucket, normalise_input
+
+PATIENCE = 60
+"""A generator is asked at most this many times per task wanted, plus 1,000, before a draw ends early."""
+
+
+class Suite:
+    """A named suite; implements :class:`upwright.tasks.base.Practice`.
+
+    The distance of a task is its bucket, a salted hash of its input, unless separate files were given.
+
+    Args:
+        name: as in upwright.toml.
+        source: what a :class:`~upwright.tasks.base.Source` loaded.
+        salt: the project's salt; another salt splits the same tasks differently.
+        given: bucket → tasks, when the person gave separate files (see :meth:`from_files`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Pool | Generator,
+        salt: str,
+        given: Mapping[Bucket, tuple[Task, ...]] | None = None,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.salt = salt
+        self._given = given
+        self._pool = given["practice"] if given else self._bucketed("practice")
+        if isinstance(source, Pool) and not self._pool:
+            raise TaskError(f"suite {name}: no task falls to practice", value=len(source.tasks), todo="add tasks")
+
+    @classmethod
+    def from_files(cls, name: str, files: Mapping[Bucket, str], salt: str, root: Path) -> Suite:
+        """A suite whose three distances are three files (``jsonl`` or ``python`` with ``tasks()``).
+
+        Args:
+            files: ``practice`` and ``sealed``, and possibly ``vault``: paths relative to ``root``.
+
+        Raises:
+            TaskError: a file is missing or malformed, or two files share a problem (names both lines).
+        """
+        for key in ("practice", "sealed"):
+            if not files.get(key):
+                raise TaskError(
+                    f"suite {name}: no {key} file is given",
+                    value=dict(files),
+                    todo=f"add {key} = PATH in upwright.toml",
+                )
+        found: dict[Bucket, list[tuple[str, Task]]] = {"practice": [], "sealed": [], "vault": []}
+        for key, spec in files.items():
+            if spec:
+                found[key] = _placed(spec, root)
+        every = distinct([pair for pairs in found.values() for pair in pairs])
+        given: dict[Bucket, tuple[Task, ...]] = {key: tuple(t for _, t in pairs) for key, pairs in found.items()}
+        return cls(name, Pool(every), salt, given)
+
+    def draw(self, n: int, seed: int) -> tuple[Task, ...]:
+        """``n`` distinct practice tasks (fewer if there are no more); the first ``m < n`` are those of ``draw(m, seed)``.
+
+        Raises:
+            TaskError: the generator's file failed or changed.
+        """
+        if isinstance(self.source, Pool):
+            order = list(self._pool)
+            random.Random(derive_seed("practice", self.name, seed)).shuffle(order)
+            return tuple(order[:n])
+        seen: set[str] = set()
+        tasks: list[Task] = []
+        for i in range(PATIENCE * n + 1000):
+            if len(tasks) >= n:
+                break
+            task = python.drawn(self.source, derive_seed("practice", self.name, seed, i))
+            problem = normalise_input(task.input)
+            if problem not in seen and bucket(self.salt, task.input) == "practice":
+                seen.add(problem)
+                tasks.append(task)
+        return tuple(tasks)
+
+    def grade(self, text: str, task: Task) -> float | Failure:
+        """Score in [0, 1] (higher is better), or why the grader could not grade."""
+        own = None
+        if isinstance(self.source, Generator):
+            own = getattr(python.module_of(self.source), "score", None)
+        return scorers.grade(text, task, own)
+
+    def score(self, text: str, task: Task) -> float:
+        """Score in [0, 1]; higher is better.
+
+        Raises:
+            TaskError: the grader could not grade; that is no zero.
+        """
+        result = self.grade(text, task)
+        if isinstance(result, Failure):
+            raise TaskError(f"suite {self.name}, task {task.id}: {result.message}", value=text, todo="mend the scorer")
+        return result
+
+    def describe(self) -> Mapping[str, Any]:
+        """Kind, size of the practice side (``None`` when endless), digest of the source."""
+        if isinstance(self.source, Generator):
+            return {"name": self.name, "kind": "generator", "size": None, "digest": self.source.sha256}
+        return {
+            "name": self.name,
+            "kind": "pool",
+            "size": len(self._pool),
+            "digest": canonical_digest([to_json(task) for task in self.source.tasks]),
+        }
+
+    def sealed_spec(self) -> dict[str, Any]:
+        """What the warden takes away at founding. JSON types.
+
+        ``{"kind": "generator", "path", "sha256"}``, or ``{"kind": "pool", "items", "vault"}`` with the
+        sealed and the vault tasks, disjoint from practice.
+
+        Raises:
+            TaskError: no task falls to the sealed side.
+        """
+        if isinstance(self.source, Generator):
+            return {"kind": "generator", "path": str(self.source.path.resolve()), "sha256": self.source.sha256}
+        sealed = self._given["sealed"] if self._given else self._bucketed("sealed")
+        vault = self._given["vault"] if self._given else self._bucketed("vault")
+        if not sealed:
+            raise TaskError(
+                f"suite {self.name}: no task falls to the sealed side", value=len(self.source.tasks), todo="add tasks"
+            )
+        return {"kind": "pool", "items": [to_json(t) for t in sealed], "vault": [to_json(t) for t in vault]}
+
+    def practice_lines(self) -> bytes | None:
+        """JSON Lines of the practice tasks alone, for what stays in the project; ``None`` for a generator."""
+        return jsonl.render(self._pool) if isinstance(self.source, Pool) else None
+
+    def _bucketed(self, which: Bucket) -> tuple[Task, ...]:
+        if isinstance(self.source, Generator):
+            return ()
+        return tuple(task for task in self.source.tasks if bucket(self.salt, task.input) == which)
+
+
+def _placed(spec: str, root: Path) -> list[tuple[str, Task]]:
+    """The tasks of one of three files, each with the place where it stands."""
+    if spec.endswith(".jsonl"):
+        return jsonl.read(root / spec, spec)
+    loaded = python.PythonFile().load(spec, root)
+    if isinstance(loaded, Generator):
+        raise TaskError(
+            f"{spec}: a generator cannot be one of three files",
+            value=spec,
+            todo="give it as source = PATH: it is split by itself",
+        )
+    return [(f"{spec}, tasks()[{i}]", task) for i, task in enumerate(loaded.tasks)]
+
+
+def open_suites(settings: Mapping[str, SuiteSettings], root: Path, salt: str) -> dict[str, Suite]:
+    """The suites of upwright.toml, by name, in its order.
+
+    Raises:
+        TaskError: a suite names no source, or both a source and files; or a source is wrong.
+    """
+    from upwright.tasks import load_source
+
+    suites = {}
+    for name, given in settings.items():
+        files: dict[Bucket, str] = {"practice": given.practice, "sealed": given.sealed, "vault": given.vault}
+        if bool(given.source) == any(files.values()):
+            raise TaskError(
+                f"suite {name}: needs either a source or the files practice, sealed and vault",
+                value=to_json(given),
+                todo=f'write source = "tasks/FILE.jsonl" under [suites.{name}]',
+            )
+        if given.source:
+            suites[name] = Suite(name, load_source(given.source, root), salt)
+        else:
+            suites[name] = Suite.from_files(name, files, salt, root)
+    return suites
