@@ -7,6 +7,7 @@ that in its own process with seeds that nobody else can know.
 from __future__ import annotations
 
 import hashlib
+import sys
 import types
 from collections.abc import Callable
 from functools import lru_cache
@@ -100,6 +101,7 @@ def _module(path: Path, sha256: str) -> types.ModuleType:
         )
     module = types.ModuleType(f"upwright_tasks_{sha256[:16]}")
     module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses in the file look themselves up here
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except Exception as error:

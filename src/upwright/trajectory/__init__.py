@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from upwright.errors import UpwrightError
@@ -117,7 +118,7 @@ def _early(n: int) -> str:
 
 
 def _check(confirmed: Sequence[ConfirmedPoint]) -> None:
-    for before, after in zip(confirmed, confirmed[1:]):
+    for before, after in pairwise(confirmed):
         if after.generation <= before.generation:
             raise UpwrightError(
                 "confirmed points need rising generation numbers", value=(before.generation, after.generation)
