@@ -34,7 +34,7 @@ class Row:
 
     request: int
     sample: int
-    prompt: Sequence[int]
+    prompt: list[int]
     stream: int
     """Seed of this row's own random stream."""
     temperature: float

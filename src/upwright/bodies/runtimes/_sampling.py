@@ -26,8 +26,9 @@ def uniforms(seeds: NDArray[np.uint64], steps: NDArray[np.int64]) -> NDArray[np.
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
         z ^= z >> np.uint64(31)
-    top = np.float32(1.0 - 2.0**-23)
-    return np.minimum((z >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24), top)
+    # 23 bits, so that uniform × total stays below total in float32.
+    uniform: NDArray[np.float32] = (z >> np.uint64(41)).astype(np.float32) * np.float32(2.0**-23)
+    return uniform
 
 
 def choose(
