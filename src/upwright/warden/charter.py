@@ -108,7 +108,9 @@ class Charter:
         fixed = _section(top, SCALARS, "")
         protected_margins = {}
         for suite in protected:
-            section = _section(_table(protected, suite, f"protected.{suite}"), {"margin": _real(0, 1)}, f"protected.{suite}")
+            section = _section(
+                _table(protected, suite, f"protected.{suite}"), {"margin": _real(0, 1)}, f"protected.{suite}"
+            )
             protected_margins[suite] = cast(float, section.get("margin", 0.1))
         charter = Charter(
             **cast(Any, fixed),
@@ -122,7 +124,9 @@ class Charter:
         )
         if charter.objective in charter.protected:
             raise CharterFault(
-                "the objective cannot be a protected suite as well", value=charter.objective, todo="remove its [protected] table"
+                "the objective cannot be a protected suite as well",
+                value=charter.objective,
+                todo="remove its [protected] table",
             )
         return charter
 
@@ -185,7 +189,9 @@ class _Strings(_Rule):
             try:
                 re.compile(item if self.patterns else "")
             except re.error as e:
-                raise CharterFault(f"charter.toml: {name} has a broken pattern ({e})", value=item, todo="correct it") from e
+                raise CharterFault(
+                    f"charter.toml: {name} has a broken pattern ({e})", value=item, todo="correct it"
+                ) from e
         return tuple(cast(list[str], items))
 
 
@@ -216,7 +222,12 @@ BUDGET: dict[str, _Rule] = {
     "generations": _WHOLE, "minutes": _AMOUNT, "tokens": _WHOLE, "money": _AMOUNT, "tests": _WHOLE,
 }  # fmt: skip
 LIMITS: dict[str, _Rule] = {"promotions_per_hour": _count(1)}
-SEALED: dict[str, _Rule] = {"batch": _count(1, 1024), "n_max": _count(1), "confirm": _count(1), "retries": _count(0, 10)}
+SEALED: dict[str, _Rule] = {
+    "batch": _count(1, 1024),
+    "n_max": _count(1),
+    "confirm": _count(1),
+    "retries": _count(0, 10),
+}
 VAULT: dict[str, _Rule] = {"size": _count(1)}
 TABLES = ("invariants", "budget", "limits", "sealed", "vault", "protected")
 TOP = frozenset((*SCALARS, *TABLES))
@@ -234,7 +245,9 @@ def _known(table: Mapping[str, object], known: frozenset[str], where: str) -> No
 def _table(table: Mapping[str, Any], name: str, shown: str = "") -> dict[str, Any]:
     value = table.get(name, {})
     if not isinstance(value, dict):
-        raise CharterFault(f"charter.toml: {shown or name} must be a table", value=value, todo=f"write [{shown or name}]")
+        raise CharterFault(
+            f"charter.toml: {shown or name} must be a table", value=value, todo=f"write [{shown or name}]"
+        )
     return value
 
 
@@ -255,7 +268,9 @@ def render_template(
     """
     margins = "".join(f"\n[protected.{_quote(s)}]\nmargin = {m:g}\n" for s, m in (protected or {}).items())
     listed = "".join(f"  {_quote(p)},\n" for p in may_change)
-    return TEMPLATE.format(objective=_quote(objective), may_change=listed, protected=margins or "\n# [protected.basics]\n# margin = 0.1\n")
+    return TEMPLATE.format(
+        objective=_quote(objective), may_change=listed, protected=margins or "\n# [protected.basics]\n# margin = 0.1\n"
+    )
 
 
 def _quote(text: str) -> str:

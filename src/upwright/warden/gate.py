@@ -185,7 +185,12 @@ class Gate:
 
     @staticmethod
     def start(
-        threshold: float, beta: float, minimum_gain: float, n_max: int, margins: Mapping[str, float], versus: Iterable[str]
+        threshold: float,
+        beta: float,
+        minimum_gain: float,
+        n_max: int,
+        margins: Mapping[str, float],
+        versus: Iterable[str],
     ) -> Gate:
         """A gate before any task; ``margins`` maps protected suite → ε, ``versus`` lists who they are compared with."""
         pairs = {(s, v): Stream.non_inferiority(e) for s, e in margins.items() for v in tuple(versus)}

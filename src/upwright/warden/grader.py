@@ -54,7 +54,9 @@ CHECKS: dict[str, frozenset[str]] = {
     "choice": frozenset({"options"}),
     "number": frozenset(),
 }
-_NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+)?(?:(?<=\d)[eE][-+]?\d{1,4})?")
+_NUMBER = re.compile(
+    r"(?<![\w.])[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:(?<=\d)\.\d+|(?<!\d)\.\d+)?(?:(?<=\d)[eE][-+]?\d{1,4})?"
+)
 
 
 def validate(spec: Spec, *, check_only: bool = False) -> None:
@@ -70,7 +72,9 @@ def validate(spec: Spec, *, check_only: bool = False) -> None:
     for key in spec:
         if key != "kind" and key not in known:
             raise GraderError(
-                f"unknown key in a scorer of kind {spec['kind']}: {key}", value=spec[key], todo=f"known: {sorted(known)}"
+                f"unknown key in a scorer of kind {spec['kind']}: {key}",
+                value=spec[key],
+                todo=f"known: {sorted(known)}",
             )
     required = {"regex": "pattern", "json_keys": "keys", "judge": "url"}.get(spec["kind"])
     if required and required not in spec:
@@ -96,7 +100,9 @@ def _validate_values(spec: Spec) -> None:
     }
     for key, good in rules.items():
         if key in spec and not good(spec[key]):
-            raise GraderError(f"bad value of {key} in a scorer of kind {spec['kind']}", value=spec[key], todo=f"change {key}")
+            raise GraderError(
+                f"bad value of {key} in a scorer of kind {spec['kind']}", value=spec[key], todo=f"change {key}"
+            )
 
 
 def _is_amount(v: Any) -> bool:
@@ -202,7 +208,9 @@ def numbers(text: str) -> list[Decimal]:
 def _number(spec: Spec, text: str, gold: Any) -> float:
     wanted = numbers(str(gold))
     if len(wanted) != 1 or isinstance(gold, bool):
-        raise GraderError("the answer of a task scored by number is not one number", value=gold, todo="correct the task")
+        raise GraderError(
+            "the answer of a task scored by number is not one number", value=gold, todo="correct the task"
+        )
     found = numbers(text)
     if not found or (spec.get("take", "last") == "only" and len(found) != 1):
         return 0.0
@@ -270,7 +278,11 @@ def _pick(text: str, options: list[str]) -> int | None:
         if plain in (normalise(option), LETTERS[i % 26].casefold()):
             return i
     head = text.strip()[:MAX_TEXT]
-    patterns = (r"(?i:answer(?: is)?|choice|option)\s*[:=]?\s*[*_]*\(?([A-Z])\b", r"\A[*_]*\(?([A-Z])[).:]", r"\(([A-Z])\)")
+    patterns = (
+        r"(?i:answer(?: is)?|choice|option)\s*[:=]?\s*[*_]*\(?([A-Z])\b",
+        r"\A[*_]*\(?([A-Z])[).:]",
+        r"\(([A-Z])\)",
+    )
     for pattern in patterns:
         letters = {m.group(1) for m in re.finditer(pattern, head)}
         if len(letters) == 1:

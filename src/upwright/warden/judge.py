@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import time
 import urllib.error
 import urllib.request
@@ -29,7 +30,7 @@ def judge(spec: Mapping[str, Any], text: str, answer: Any, question: str) -> flo
     Raises:
         GraderError: unreachable after retries, or the reply cannot be parsed; never a zero.
     """
-    fence = f"====={abs(hash(text)) % 10**8:08d}====="
+    fence = f"====={secrets.token_hex(8)}====="
     content = (
         f"Rubric:\n{spec.get('rubric', 'Is the answer correct?')}\n\nQuestion:\n{question}\n\n"
         f"Reference:\n{answer}\n\nAnswer to grade:\n{fence}\n{text}\n{fence}"

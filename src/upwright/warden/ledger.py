@@ -185,7 +185,8 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
 
 def _scan(data: bytes, key: Ed25519PublicKey) -> tuple[list[Entry], Tree, str, Report | None]:
     """All whole lines of ``data``, up to the first broken one (then the report says which)."""
-    tree, prev, entries = Tree(), EMPTY, []
+    tree, prev = Tree(), EMPTY
+    entries: list[Entry] = []
     for line in data.split(b"\n")[:-1]:
         before = tree.root().hex()
         try:
@@ -244,7 +245,9 @@ def verify(path: Path, public_key_path: Path | None = None) -> Report:
         return broken
     n, root = len(entries), tree.root().hex()
     if not data.endswith(b"\n"):
-        return Report(False, n, root, n, None, "the last line has no newline (torn write; the warden repairs it at start)")
+        return Report(
+            False, n, root, n, None, "the last line has no newline (torn write; the warden repairs it at start)"
+        )
     problem = _check_head(path.with_name(HEAD), entries, tree, key)
     if problem:
         return Report(False, n, root, n, None, problem)
@@ -301,7 +304,9 @@ class Ledger:
         if whole < len(data):
             os.ftruncate(self._fd, whole)
             os.fsync(self._fd)
-            self.append("recovered", {"dropped_bytes": len(data) - whole, "why": "a write was cut off before it was whole"})
+            self.append(
+                "recovered", {"dropped_bytes": len(data) - whole, "why": "a write was cut off before it was whole"}
+            )
         elif self.entries:
             self._write_head(self.entries[-1].time)
 
