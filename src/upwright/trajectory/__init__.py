@@ -1,9 +1,11 @@
 """How the curve bends: too early to say, flattening, steady or compounding.
 
 Two lines are fitted to the confirmed scores, one that gains steadily and one that bends. Because a
-score cannot pass 1, the curve is judged in log-odds as well: near the ceiling a body that goes on
-halving its errors gains fewer points, which is not flattening. A bend is claimed only when both
-scales agree that it is there and its interval leaves zero out; else the curve is called steady.
+score cannot leave [0, 1], a second scale has to agree. *Flattening* must also show in the share of
+errors that each generation removes: a body that goes on halving its errors gains ever fewer points,
+and that is a ceiling, not a plateau. *Compounding* must also show in log-odds: near the floor any
+steady growth in them looks like acceleration. A bend is claimed only when its 95 % interval leaves
+zero out on both scales; else the curve is called steady.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Literal
 
 from upwright.errors import UpwrightError
 from upwright.records import Interval
-from upwright.trajectory.curve import Bend, bend, logit_points
+from upwright.trajectory.curve import Bend, bend, log_odds, removed
 
 Kind = Literal["too early", "flattening", "steady", "compounding"]
 
@@ -81,22 +83,14 @@ def account(confirmed: Sequence[ConfirmedPoint]) -> Trajectory:
         pace = 1000 * bend(seconds, y, error).slope
     if len(confirmed) < MINIMUM or plain.curvature is None:
         return Trajectory("too early", _early(len(confirmed)), plain.slope, pace, plain.slope_interval)
-    logits, logit_errors = logit_points(y, error)
-    odds = bend(x, logits, logit_errors)
-    kind = _kind(plain, odds)
+    down = [b.curvature_interval for b in (plain, bend(*removed(x, y, error)))]
+    up = [b.curvature_interval for b in (plain, bend(*log_odds(x, y, error)))]
+    kind: Kind = "steady"
+    if all(i is not None and i.high < 0 for i in down):
+        kind = "flattening"
+    elif all(i is not None and i.low > 0 for i in up):
+        kind = "compounding"
     return Trajectory(kind, _sentence(kind, plain, confirmed), plain.slope, pace, plain.slope_interval)
-
-
-def _kind(plain: Bend, odds: Bend) -> Kind:
-    """Flattening or compounding only where points and log-odds agree; both bends must exclude zero."""
-    a, b = plain.curvature_interval, odds.curvature_interval
-    assert a is not None
-    assert b is not None
-    if a.high < 0 and b.high < 0:
-        return "flattening"
-    if a.low > 0 and b.low > 0:
-        return "compounding"
-    return "steady"
 
 
 def _sentence(kind: Kind, plain: Bend, confirmed: Sequence[ConfirmedPoint]) -> str:
@@ -104,7 +98,7 @@ def _sentence(kind: Kind, plain: Bend, confirmed: Sequence[ConfirmedPoint]) -> s
     points = f"{100 * plain.slope:+.1f} points per generation (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
     over = f"over {len(confirmed)} confirmed generations, from {confirmed[0].score:.0%} to {confirmed[-1].score:.0%}"
     if kind == "flattening":
-        return f"Flattening: {points} {over}; each generation gains less than the one before, also in log-odds."
+        return f"Flattening: {points} {over}; each generation gains less than the one before, and removes a smaller share of the errors."
     if kind == "compounding":
         return f"Compounding: {points} {over}; each generation gains more than the one before, also in log-odds."
     if low <= 0 <= high:

@@ -6,14 +6,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import linalg
 
 from upwright.records import Interval
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+Scaled = tuple[Sequence[float], list[float], list[float]]
+"""x, scores on another scale, and their errors by the delta method: the arguments of :func:`bend`."""
+
 INNER = 0.005
-"""Scores are drawn in to [INNER, 1 − INNER] before log-odds, which have no end."""
+"""Scores are drawn in to [INNER, 1 − INNER] before logarithms, which have no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +60,43 @@ def bend(x: Sequence[float], y: Sequence[float], error: Sequence[float], level: 
     )
 
 
-def logit_points(y: Sequence[float], error: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Log-odds of scores, and their errors by the delta method."""
-    inner = [min(max(v, INNER), 1 - INNER) for v in y]
-    return [math.log(v / (1 - v)) for v in inner], [e / (v * (1 - v)) for v, e in zip(inner, error, strict=True)]
+def removed(x: Sequence[float], y: Sequence[float], error: Sequence[float]) -> Scaled:
+    """−ln(1 − score), on which removing the same share of errors each time is a straight line."""
+    inner, smooth = _inner(y), _smooth(x, y, error)
+    return x, [-math.log(1 - v) for v in inner], [e / (1 - s) for s, e in zip(smooth, error, strict=True)]
+
+
+def log_odds(x: Sequence[float], y: Sequence[float], error: Sequence[float]) -> Scaled:
+    """ln(score / (1 − score))."""
+    inner, smooth = _inner(y), _smooth(x, y, error)
+    return x, [math.log(v / (1 - v)) for v in inner], [e / (s * (1 - s)) for s, e in zip(smooth, error, strict=True)]
+
+
+def _inner(y: Sequence[float]) -> list[float]:
+    return [min(max(v, INNER), 1 - INNER) for v in y]
+
+
+def _smooth(x: Sequence[float], y: Sequence[float], error: Sequence[float]) -> list[float]:
+    """Scores of the fitted parabola: errors are scaled by its slope, since the points' own would weigh
+    those that chance moved away from an end more than those that it moved towards it."""
+    z, design, weights = _design(x, error, 2)
+    fit, _, _, _ = linalg.lstsq(design, np.asarray(y, dtype=float) * weights)
+    return _inner((np.vander(z, 3, increasing=True) @ fit).tolist())
+
+
+def _design(x: Sequence[float], error: Sequence[float], degree: int) -> tuple[Array, Array, Array]:
+    """Centred and scaled x, weighted design matrix (points, degree + 1), weights."""
+    z = (np.asarray(x, dtype=float) - float(np.mean(x))) / max(float(np.ptp(x)), 1e-12)
+    weights = 1.0 / np.asarray(error, dtype=float)
+    return z, np.vander(z, degree + 1, increasing=True) * weights[:, None], weights
 
 
 def _last_coefficient(
     x: Sequence[float], y: Sequence[float], error: Sequence[float], degree: int
 ) -> tuple[float, float]:
     """Highest coefficient of the weighted polynomial fit and its standard error."""
-    centre = float(np.mean(x))
+    z, design, weights = _design(x, error, degree)
     scale = max(float(np.ptp(x)), 1e-12)
-    z = (np.asarray(x, dtype=float) - centre) / scale
-    weights = 1.0 / np.asarray(error, dtype=float)
-    design = np.vander(z, degree + 1, increasing=True) * weights[:, None]
     target = np.asarray(y, dtype=float) * weights
     fit, _, _, _ = linalg.lstsq(design, target)
     covariance = linalg.pinvh(design.T @ design)
