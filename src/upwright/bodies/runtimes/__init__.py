@@ -1,1 +1,73 @@
 """One file for each way to run a model."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from upwright.bodies.body import Body
+from upwright.bodies.runtimes.base import Completion, Message, Progress, Request, Runtime
+from upwright.errors import BodyError
+
+__all__ = ["Completion", "Message", "Progress", "Request", "Runtime", "load", "unload"]
+
+_KEPT = 2
+"""How many loaded runtimes are kept, the last used; LoRA siblings share their base weights besides."""
+_loaded: OrderedDict[tuple[object, ...], Runtime] = OrderedDict()
+_lock = threading.Lock()
+
+
+def load(body: Body) -> Runtime:
+    """The runtime that a body needs, loaded; bodies with the same model files share one.
+
+    ``model.toml`` is an endpoint, ``model/*.gguf`` llama.cpp, ``model/config.json`` Hugging Face weights.
+    The runtime stays loaded until others push it out: do not close it.
+
+    Raises:
+        BodyError: the body has no model.
+        ModelError: its model cannot be loaded.
+        MissingExtra: the package that would run it is not installed.
+    """
+    key = _fingerprint(body.root)
+    with _lock:
+        if key in _loaded:
+            _loaded.move_to_end(key)
+            return _loaded[key]
+        while len(_loaded) >= _KEPT:
+            _loaded.popitem(last=False)[1].close()
+        runtime = _open(body)
+        _loaded[key] = runtime
+        return runtime
+
+
+def unload() -> None:
+    """Close every runtime that :func:`load` keeps."""
+    with _lock:
+        while _loaded:
+            _loaded.popitem()[1].close()
+
+
+def _open(body: Body) -> Runtime:
+    if body.has("model.toml"):
+        from upwright.bodies.runtimes.openai import OpenAIRuntime
+
+        return OpenAIRuntime(body)
+    if any((body.root / "model").glob("*.gguf")):
+        from upwright.bodies.runtimes.llamacpp import LlamaCppRuntime
+
+        return LlamaCppRuntime(body)
+    if body.has("model/config.json"):
+        from upwright.bodies.runtimes.transformers import TransformersRuntime
+
+        return TransformersRuntime(body)
+    raise BodyError(
+        "the body has no model", value=str(body.root), todo="add model/ (weights or a .gguf file) or model.toml"
+    )
+
+
+def _fingerprint(root: Path) -> tuple[object, ...]:
+    """What tells one body's model files from another's, without reading them: links to the same file are the same."""
+    files = [root / "model.toml", *sorted((root / "model").rglob("*"))]
+    stats = [(f.relative_to(root).as_posix(), f.stat()) for f in files if f.is_file()]
+    return tuple((name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats)

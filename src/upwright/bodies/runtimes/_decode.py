@@ -101,9 +101,7 @@ class Limits:
     tokens: int
 
 
-def decode(
-    model: Any, rows: Sequence[Row], stops: frozenset[int], limits: Limits, done: Callable[[int], None]
-) -> None:
+def decode(model: Any, rows: Sequence[Row], stops: frozenset[int], limits: Limits, done: Callable[[int], None]) -> None:
     """Complete every row in place; ``done(k)`` is told after each step how many rows are finished in all.
 
     An exception while rows are decoded is stored in those rows and decoding goes on with the others.
@@ -186,7 +184,9 @@ class _Pool:
         self.active += new
         if self.prefix and not self.prefixed:
             self._forward([new[0].prompt[: self.prefix]], start, 0)
-            self.kept = [b[start, : self.prefix].clone() for b in (*self.cache.keys, *self.cache.values) if b is not None]
+            self.kept = [
+                b[start, : self.prefix].clone() for b in (*self.cache.keys, *self.cache.values) if b is not None
+            ]
             self.prefixed = True
         suffixes = [new[i].prompt[self.prefix : -1] for i in leaders]
         if self.prefix:

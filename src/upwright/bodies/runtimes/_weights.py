@@ -70,7 +70,11 @@ def _base(model_dir: Path, dtype: torch.dtype, where: torch.device) -> Any:
         raise MissingExtra("transformers", "models") from None
     files = sorted(p for p in model_dir.glob("*") if p.is_file())
     stats = [p.stat() for p in files]
-    key = (str(dtype), str(where), tuple((p.name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for p, s in zip(files, stats)))
+    key = (
+        str(dtype),
+        str(where),
+        tuple((p.name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for p, s in zip(files, stats)),
+    )
     with _lock:
         if key in _bases:
             _bases[key] = _bases.pop(key)
@@ -79,7 +83,9 @@ def _base(model_dir: Path, dtype: torch.dtype, where: torch.device) -> Any:
             model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
-                f"the model cannot be loaded: {error}", value=str(model_dir), todo="fetch it again: upwright models fetch NAME"
+                f"the model cannot be loaded: {error}",
+                value=str(model_dir),
+                todo="fetch it again: upwright models fetch NAME",
             ) from error
         model = model.to(where).eval().requires_grad_(False)
         _bases[key] = model
@@ -90,7 +96,16 @@ def _base(model_dir: Path, dtype: torch.dtype, where: torch.device) -> Any:
 
 def _is_plain(settings: dict[str, Any]) -> bool:
     """Whether an adapter is LoRA on linear layers and nothing more."""
-    off = ("use_dora", "fan_in_fan_out", "modules_to_save", "lora_bias", "trainable_token_indices", "target_parameters", "use_qalora", "arrow_config")
+    off = (
+        "use_dora",
+        "fan_in_fan_out",
+        "modules_to_save",
+        "lora_bias",
+        "trainable_token_indices",
+        "target_parameters",
+        "use_qalora",
+        "arrow_config",
+    )
     return (
         settings.get("peft_type") == "LORA"
         and settings.get("bias", "none") == "none"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from upwright.bodies.body import Body
@@ -200,8 +199,3 @@ def _use_physical_cores() -> None:
         cores = min(cores, len(os.sched_getaffinity(0)))
     if torch.get_num_threads() != cores:
         torch.set_num_threads(cores)
-
-
-def is_weights(path: Path) -> bool:
-    """Whether ``path`` is a directory in the Hugging Face layout."""
-    return (path / "config.json").exists()

@@ -1,0 +1,54 @@
+"""Which memories resemble a question: BM25 over words, digit shapes and pairs of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+_TOKEN = re.compile(r"\d+|[^\W\d_]+|[^\w\s]")
+_K1, _B = 1.2, 0.75
+
+
+def tokens(text: str) -> list[str]:
+    """Words in lower case, marks, digit runs as their shape (``1998`` is ``#4``), and each pair of neighbours.
+
+    Shapes let "on 5 March 1998" find other dates, though no number is shared.
+    """
+    single = [f"#{len(t)}" if t[0].isdigit() else t for t in _TOKEN.findall(text.casefold())]
+    return single + [f"{a} {b}" for a, b in pairwise(single)]
+
+
+class Recall:
+    """An index over texts. BM25 (Robertson & Zaragoza 2009) with k1 = 1.2, b = 0.75; ties go to the later text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        counts = [Counter(tokens(t)) for t in texts]
+        lengths = np.array([c.total() for c in counts], dtype=np.float64)  # (texts,)
+        norm = _K1 * (1 - _B + _B * lengths / max(1.0, float(lengths.mean()) if len(texts) else 1.0))
+        postings: dict[str, tuple[list[int], list[int]]] = {}
+        for number, count in enumerate(counts):
+            for token, times in count.items():
+                ids, often = postings.setdefault(token, ([], []))
+                ids.append(number)
+                often.append(times)
+        self._size = len(texts)
+        self._weights: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for token, (ids, often) in postings.items():
+            rare = math.log(1 + (len(texts) - len(ids) + 0.5) / (len(ids) + 0.5))
+            at, tf = np.array(ids), np.array(often, dtype=np.float64)
+            self._weights[token] = (at, rare * tf * (_K1 + 1) / (tf + norm[at]))
+
+    def nearest(self, text: str, n: int) -> list[int]:
+        """Indices of the ``n`` most similar texts, nearest last; texts that share nothing are left out."""
+        scores = np.zeros(self._size)
+        for token in sorted(set(tokens(text))):
+            if token in self._weights:
+                at, weight = self._weights[token]
+                scores[at] += weight
+        order = np.argsort(scores, kind="stable")[max(0, self._size - n) :]
+        return [int(i) for i in order if scores[i] > 0]
