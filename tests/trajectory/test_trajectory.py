@@ -7,7 +7,8 @@ import pytest
 
 from upwright.errors import UpwrightError
 from upwright.trajectory import MINIMUM, ConfirmedPoint, account
-from upwright.trajectory.curve import bend, log_odds, removed
+from upwright.trajectory.curve import ERRORS, SCORE, bend, line
+from upwright.trajectory.curve import ODDS as LOG_ODDS
 
 Z = 1.959964
 
@@ -50,15 +51,15 @@ def test_exact_curves_are_called_what_they_are(truth, kind):
 @pytest.mark.parametrize("truth", [LINE, NOTHING, HALVING, ODDS])
 def test_a_bend_is_rarely_claimed_where_there_is_none(truth):
     rng = np.random.default_rng(3)
-    kinds = [account(points(truth, 0.02, rng)).kind for _ in range(150)]
-    assert sum(k != "steady" for k in kinds) / 150 < 0.08
+    kinds = [account(points(truth, 0.02, rng)).kind for _ in range(100)]
+    assert sum(k != "steady" for k in kinds) / 100 < 0.08
 
 
 @pytest.mark.parametrize(("truth", "kind"), [(FLAT, "flattening"), (FAST, "compounding")])
 def test_a_real_bend_is_mostly_found(truth, kind):
     rng = np.random.default_rng(4)
-    kinds = [account(points(truth, 0.015, rng)).kind for _ in range(100)]
-    assert kinds.count(kind) > 70
+    kinds = [account(points(truth, 0.015, rng)).kind for _ in range(60)]
+    assert kinds.count(kind) > 42
 
 
 def test_wide_intervals_claim_nothing():
@@ -95,26 +96,29 @@ def test_the_slopes_interval_covers():
     assert np.mean(hits) > 0.92
 
 
-@pytest.mark.parametrize("degree", [1, 2])
-def test_the_fit_is_numpys(degree):
+def test_the_fits_are_numpys():
     rng = np.random.default_rng(6)
     x, error = np.array([0.0, 1, 3, 4, 7]), np.array([0.1, 0.2, 0.1, 0.3, 0.1])
-    y = 0.2 + 0.03 * x - 0.002 * x * x + rng.normal(0, 0.01, 5)
-    fit, cov = np.polyfit(x, y, degree, w=1 / error, cov="unscaled")
-    found = bend(x.tolist(), y.tolist(), error.tolist())
-    value, interval = (
-        (found.slope, found.slope_interval) if degree == 1 else (found.curvature, found.curvature_interval)
-    )
-    factor = 1 if degree == 1 else 2 * 7
-    assert value == pytest.approx(fit[0] * factor, rel=1e-9)
-    assert (interval.high - interval.low) / (2 * Z) == pytest.approx(math.sqrt(cov[0, 0]) * factor, rel=1e-6)
+    y = 0.2 + 0.03 * x - 0.004 * x * x + rng.normal(0, 0.01, 5)
+    args = (x.tolist(), y.tolist(), error.tolist())
+    fit, cov = np.polyfit(x, y, 1, w=1 / error, cov="unscaled")
+    found = line(*args)
+    assert found.slope == pytest.approx(fit[0], rel=1e-9)
+    assert (found.interval.high - found.interval.low) / (2 * Z) == pytest.approx(math.sqrt(cov[0, 0]), rel=1e-6)
+    fit, cov = np.polyfit(x, y, 2, w=1 / error, cov="unscaled")
+    assert bend(*args) == pytest.approx(fit[0] / math.sqrt(cov[0, 0]), rel=1e-6)
 
 
-def test_log_odds_stay_finite_at_the_ends():
-    for scale, middle in ((log_odds, 0.0), (removed, math.log(2))):
-        _, values, errors = scale([0, 1, 2], [0.0, 0.5, 1.0], [0.01, 0.01, 0.01])
-        assert all(map(math.isfinite, values + errors))
-        assert values[1] == pytest.approx(middle)
+@pytest.mark.parametrize(("scale", "truth"), [(SCORE, LINE), (ERRORS, HALVING), (LOG_ODDS, ODDS)])
+def test_growth_that_is_straight_on_its_scale_bends_nowhere_else_than_it_should(scale, truth):
+    x, error = list(range(9)), [0.01] * 9
+    assert bend(x, truth, error, scale) == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [ERRORS, LOG_ODDS])
+def test_bends_are_finite_at_the_ends(scale):
+    for y in ([0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.5, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0]):
+        assert math.isfinite(bend([0, 1, 2, 3], y, [1e-6] * 4, scale))
     assert account(points([0.9, 1.0, 1.0, 1.0], 0.0)).kind in ("steady", "flattening")
 
 

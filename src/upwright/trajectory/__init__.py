@@ -4,8 +4,8 @@ Two lines are fitted to the confirmed scores, one that gains steadily and one th
 score cannot leave [0, 1], a second scale has to agree. *Flattening* must also show in the share of
 errors that each generation removes: a body that goes on halving its errors gains ever fewer points,
 and that is a ceiling, not a plateau. *Compounding* must also show in log-odds: near the floor any
-steady growth in them looks like acceleration. A bend is claimed only when its 95 % interval leaves
-zero out on both scales; else the curve is called steady.
+steady growth in them looks like acceleration. A bend is claimed only when both scales
+show it at the 5 % level (two-sided); else the curve is called steady.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from typing import Literal
 
 from upwright.errors import UpwrightError
 from upwright.records import Interval
-from upwright.trajectory.curve import Bend, bend, log_odds, removed
+from upwright.trajectory.curve import ERRORS, ODDS, Line, bend, line
 
 Kind = Literal["too early", "flattening", "steady", "compounding"]
 
 MINIMUM = 3
 """Fewest points at which a bend can be told from a line; with fewer the account is "too early"."""
+
+SURE = 1.959964
+"""z-value of a two-sided 5 % test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +78,27 @@ def account(confirmed: Sequence[ConfirmedPoint]) -> Trajectory:
         return Trajectory("too early", _early(len(confirmed)), None, None, None)
     x = [float(p.generation) for p in confirmed]
     y = [p.score for p in confirmed]
-    error = [max(p.high - p.low, 1e-6) / (2 * 1.959964) for p in confirmed]
-    plain = bend(x, y, error)
+    error = [max(p.high - p.low, 1e-6) / (2 * SURE) for p in confirmed]
+    trend = line(x, y, error)
     seconds = [p.seconds for p in confirmed]
-    pace = None
-    if max(seconds) > min(seconds):
-        pace = 1000 * bend(seconds, y, error).slope
-    if len(confirmed) < MINIMUM or plain.curvature is None:
-        return Trajectory("too early", _early(len(confirmed)), plain.slope, pace, plain.slope_interval)
-    down = [b.curvature_interval for b in (plain, bend(*removed(x, y, error)))]
-    up = [b.curvature_interval for b in (plain, bend(*log_odds(x, y, error)))]
+    pace = 1000 * line(seconds, y, error).slope if max(seconds) > min(seconds) else None
+    if len(confirmed) < MINIMUM:
+        return Trajectory("too early", _early(len(confirmed)), trend.slope, pace, trend.interval)
+    plain = bend(x, y, error)
     kind: Kind = "steady"
-    if all(i is not None and i.high < 0 for i in down):
+    if plain < -SURE and bend(x, y, error, ERRORS) < -SURE:
         kind = "flattening"
-    elif all(i is not None and i.low > 0 for i in up):
+    elif plain > SURE and bend(x, y, error, ODDS) > SURE:
         kind = "compounding"
-    return Trajectory(kind, _sentence(kind, plain, confirmed), plain.slope, pace, plain.slope_interval)
+    return Trajectory(kind, _sentence(kind, trend, confirmed), trend.slope, pace, trend.interval)
 
 
-def _sentence(kind: Kind, plain: Bend, confirmed: Sequence[ConfirmedPoint]) -> str:
-    low, high = plain.slope_interval.low, plain.slope_interval.high
-    points = f"{100 * plain.slope:+.1f} points per generation (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+def _sentence(kind: Kind, trend: Line, confirmed: Sequence[ConfirmedPoint]) -> str:
+    low, high = trend.interval.low, trend.interval.high
+    points = f"{100 * trend.slope:+.1f} points per generation (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
     over = f"over {len(confirmed)} confirmed generations, from {confirmed[0].score:.0%} to {confirmed[-1].score:.0%}"
     if kind == "flattening":
-        return f"Flattening: {points} {over}; each generation gains less than the one before, and removes a smaller share of the errors."
+        return f"Flattening: {points} {over}; each generation gains less, and removes a smaller share of the errors."
     if kind == "compounding":
         return f"Compounding: {points} {over}; each generation gains more than the one before, also in log-odds."
     if low <= 0 <= high:
