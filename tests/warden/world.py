@@ -10,7 +10,7 @@ from typing import Any
 from upwright.warden.canon import tree_digest
 from upwright.warden.door import found
 
-GENERATOR = '''
+GENERATOR = """
 def generate(seed):
     print("noise that must go nowhere")
     a, b = seed % 100003, seed // 100003 % 9973
@@ -19,7 +19,7 @@ def generate(seed):
 
 def score(text, task):
     return 1.0 if text == task["answer"] else 0.0
-'''
+"""
 
 CHARTER = """
 objective = "sums"

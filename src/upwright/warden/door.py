@@ -43,6 +43,8 @@ CALLS = (
 )  # fmt: skip
 MOST_BYTES = 64 * 1024 * 1024
 """Longest request or reply."""
+STARTED: list[subprocess.Popen[bytes]] = []
+"""Wardens that this process started; they outlive the door that started them, and are reaped here."""
 START_SECONDS, CALL_SECONDS, ATTEMPTS = 60.0, 1800.0, 4
 
 
@@ -266,7 +268,9 @@ def _start(home: Path) -> subprocess.Popen[bytes]:
         raise Refusal("nothing was founded here", code="unknown", value=str(home), todo="found the project first")
     command = [sys.executable, "-m", "upwright.warden", "serve", "--home", str(home)]
     with open(home / "warden.log", "ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    STARTED[:] = [p for p in STARTED if p.poll() is None] + [process]
+    return process
 
 
 def _raise_start_error(process: subprocess.Popen[bytes] | None, home: Path) -> None:

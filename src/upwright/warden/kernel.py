@@ -42,6 +42,8 @@ class Warden:
         except OSError as e:
             os.close(self._lock)
             raise Refusal("another warden holds this home", code="busy", value=str(home), todo="use that one") from e
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         key = Ed25519PrivateKey.from_private_bytes((home / "keys" / "signing").read_bytes())
         self._ledger = Ledger(home, key)
         self.state = State.fold(self._ledger.entries)
