@@ -1,0 +1,267 @@
+"""Commands that look: status, log, show, diff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from upwright.cli.common import (
+    Json,
+    amount,
+    console,
+    duration,
+    emit,
+    gained,
+    measured,
+    percent,
+    points,
+    project_of,
+    size,
+)
+
+if TYPE_CHECKING:
+    from upwright.lines import CandidateLine, Comparison, GenerationLine, Lineage
+
+Gen = Annotated[
+    str, typer.Argument(metavar="GEN", help="A generation: its number, `champion`, or the beginning of its digest.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (status, log, show, diff):
+        app.command()(command)
+
+
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Show where the project stands: champion, score, spend, what waits for a person."""
+    from upwright.lineage import read_lineage
+
+    project = project_of(context)
+    line = read_lineage(project)
+    champion = line.of(line.champion)
+    if as_json:
+        facts = {
+            "founded": line.founded, "objective": line.objective, "champion": champion, "anchor": line.anchor,
+            "generations": len(line.generations), "candidates": len(line.candidates), "tests": line.tests,
+            "waiting": line.waiting, "stopped": line.stopped, "spent": line.spent, "vault": line.vault[-1:],
+        }  # fmt: skip
+        emit("status", facts)
+        return
+    out = console()
+    if champion is None:
+        out.print(
+            f"{project.root.name}: not started. Edit charter.toml, tasks/ and body/ as you like, then `upwright run`."
+        )
+        return
+    out.print(f"{project.root.name}: champion is generation {champion.name}")
+    rows = [
+        ("objective", line.objective),
+        ("confirmed score", _score(champion)),
+        ("last gain", gained(champion.confirmation.gain) if champion.confirmation else "–"),
+        (
+            "total gain",
+            gained(line.vault[-1].total.gain) + ", on vault tasks" if line.vault else "the vault has not been opened",
+        ),
+        ("candidates", f"{len(line.candidates)} tried, {line.tests} tested, {len(line.generations) - 1} promoted"),
+        ("spent", f"{duration(line.spent.seconds)}, {amount(line.spent.tokens)} tokens"),
+    ]
+    if line.stopped is not None:
+        rows.append(("stopped", f"{line.stopped}; `upwright resume` lets it go on"))
+    for test in line.waiting:
+        rows.append(
+            ("waits for you", f"test {test} passed the gate: `upwright approve {test}` or `upwright refuse {test}`")
+        )
+    for name, value in rows:
+        out.print(f"  {name:<16} {value}")
+
+
+def _score(line: GenerationLine) -> str:
+    if line.score:
+        return f"{measured(line.score)}, {line.score.n} fresh tasks"
+    return f"none yet; {percent(line.practice)} on practice" if line.practice is not None else "none yet"
+
+
+def log(
+    context: typer.Context,
+    all_: Annotated[
+        bool, typer.Option("--all", "-a", help="Every candidate, not only those that were promoted.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the generations, or with --all every candidate and why it was rejected."""
+    from upwright.lineage import read_lineage
+
+    line = read_lineage(project_of(context))
+    if as_json:
+        emit(
+            "log",
+            {
+                "generations": line.generations,
+                "candidates": line.candidates if all_ else (),
+                "rollbacks": line.rollbacks,
+            },
+        )
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    if not line.generations:
+        out.print("nothing yet: start with `upwright run`")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("gen", "digest", "lever", "confirmed", "gain", "why it was tried"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("gen", "digest"))
+    for g in line.generations:
+        mark = "▶" if g.digest == line.champion else "↶" if g.rolled_back else " "
+        gain = gained(g.confirmation.gain) if g.confirmation else "–"
+        cells = (f"{mark}{g.number}", g.digest[:10], g.lever or "–", measured(g.score), gain, g.reason)
+        table.add_row(*(Text(c) for c in cells))
+    out.print(table)
+    if all_:
+        _print_candidates(line)
+
+
+def _print_candidates(line: Lineage) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    out.print("\ncandidates")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("round", "lever", "practice", "verdict", "why"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("round", "lever"))
+    for c in line.candidates:
+        cells = (str(c.round), c.lever, points(c.gain), verdict(c), c.why or "under way")
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)
+
+
+def verdict(candidate: CandidateLine) -> str:
+    """The warden's word, or why there is none."""
+    if candidate.decision:
+        return candidate.decision
+    return "not tested" if candidate.why else "under way"
+
+
+def show(context: typer.Context, gen: Gen, as_json: Json = False) -> None:
+    """Show one generation: what changed, why, the evidence, the gain, the cost."""
+    from upwright.errors import ProjectError
+    from upwright.lineage import read_lineage
+
+    line = read_lineage(project_of(context))
+    digest = line.resolve(gen)
+    found = line.of(digest)
+    if found is None:
+        tried = [c for c in line.candidates if c.digest == digest]
+        if not tried:
+            raise ProjectError(
+                "this body never was a candidate of this run", value=gen, todo="`upwright log --all` lists them"
+            )
+        if as_json:
+            emit("show", {"candidate": tried[-1]})
+            return
+        _print_candidate(tried[-1])
+        return
+    if as_json:
+        emit("show", {"generation": found})
+        return
+    _print_generation(line, found)
+
+
+def _print_candidate(c: CandidateLine) -> None:
+    out = console()
+    out.print(f"candidate of round {c.round}, digest {c.digest}")
+    for name, value in (
+        ("lever", c.lever),
+        ("tried because", c.reason),
+        ("practice gain", points(c.gain)),
+        ("verdict", verdict(c)),
+        ("why", c.why),
+    ):
+        out.print(f"  {name:<16} {value}")
+
+
+def _print_generation(line: Lineage, g: GenerationLine) -> None:
+    out = console()
+    flag = ", the champion" if g.digest == line.champion else ", rolled back" if g.rolled_back else ""
+    out.print(f"generation {g.number}{flag}")
+    rows = [("digest", g.digest), ("promoted", g.at[:19].replace("T", " ")), ("tried because", g.reason)]
+    if g.number:
+        parent = line.of(g.parent or "")
+        rows += [
+            ("from", f"generation {parent.name}" if parent else "–"),
+            ("lever", f"{g.lever or '–'}, learned from {g.rung or '–'}"),
+            ("changed", ", ".join(g.changed) or "–"),
+        ]
+    rows.append(("confirmed", _score(g)))
+    if g.confirmation:
+        rows.append(("gain", f"{gained(g.confirmation.gain)} on {g.confirmation.gain.n} fresh tasks"))
+    if g.number:
+        rows.append(
+            (
+                "cost",
+                f"{duration(g.build.seconds)} to build; {duration(g.cost.seconds)} and {amount(g.cost.tokens)} tokens since the generation before",
+            )
+        )
+    for name, value in rows:
+        out.print(f"  {name:<16} {value}")
+    if g.evidence:
+        e = g.evidence
+        out.print(f"evidence of test {e.test}: e-value {amount(e.e_value)} of {e.threshold:.0f} needed; {e.reason}")
+        for c in (e.objective, *e.protected):
+            out.print(f"  {comparison(c)}")
+    if g.skills:
+        out.print("skills, confirmed (before → now)")
+        for s in sorted(g.skills, key=lambda s: s.former.mean - s.child.mean):
+            change = "" if g.number == 0 else f"{percent(s.former.mean):>8} → "
+            worse = "   worse" if g.number and s.child.mean < s.former.mean else ""
+            out.print(f"  {s.skill:<20} {change}{percent(s.child.mean):>8}   {s.child.n} tasks{worse}")
+    if g.proposal:
+        import json
+
+        out.print("proposal")
+        out.print(json.dumps(dict(g.proposal.settings), indent=2, ensure_ascii=False, default=str))
+
+
+def comparison(c: Comparison) -> str:
+    """One comparison in a line."""
+    claim = "better" if c.margin is None else f"not worse by {100 * c.margin:g} points"
+    than = "" if c.versus == "champion" else " than the last approved generation"
+    count = f"{c.wins} won, {c.losses} lost, {c.ties} tied of {c.n}"
+    return f"{c.suite}: {claim}{than}? {count}; mean {points(c.mean)} points; e-value {amount(c.e_value)}"
+
+
+def diff(context: typer.Context, old: Gen, new: Gen, as_json: Json = False) -> None:
+    """Show what differs between two generations, as readable text."""
+    from rich.text import Text
+
+    from upwright.bodies.store import Store
+    from upwright.lineage import read_lineage
+    from upwright.web.diffs import compare
+
+    project = project_of(context)
+    line = read_lineage(project)
+    store = Store(project.state / "store")
+    a, b = (store.get(line.resolve(name)) for name in (old, new))
+    found = compare(store, a, b)
+    if as_json:
+        emit("diff", {"old": a.digest, "new": b.digest, "files": found})
+        return
+    out = console()
+    if not found:
+        out.print("no difference")
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for file in found:
+        out.print(Text(f"{file.path}: {file.kind}", style="bold"))
+        if file.lines is None:
+            for label, digest, count in (
+                ("before", file.before, file.before_size),
+                ("now", file.after, file.after_size),
+            ):
+                if digest is not None:
+                    out.print(f"  {label:<7} {size(count or 0):>12}  {digest[:16]}")
+        for text in file.lines or ():
+            out.print(Text(text, style=styles.get(text[:1], "")))

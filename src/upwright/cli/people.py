@@ -1,0 +1,81 @@
+"""Commands by which people decide: approve, refuse, rollback, amend."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from upwright.cli.common import By, Json, console, door_of, emit, person, project_of
+from upwright.cli.look import Gen
+
+Test = Annotated[int, typer.Argument(metavar="TEST", help="The number of the test, as `upwright status` shows it.")]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason; goes on the ledger.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (approve, refuse, rollback, amend):
+        app.command()(command)
+
+
+def approve(context: typer.Context, test: Test, by: By = "", as_json: Json = False) -> None:
+    """Agree to a promotion that the gate has passed; the next run carries it out."""
+    name = person(by)
+    with door_of(project_of(context)) as door:
+        door.approve(test, name)
+    _done(as_json, "approve", f"test {test} is approved by {name}; `upwright run` goes on with it", test=test, by=name)
+
+
+def refuse(context: typer.Context, test: Test, why: Why = "", by: By = "", as_json: Json = False) -> None:
+    """Say no to a promotion that the gate has passed."""
+    name = person(by)
+    with door_of(project_of(context)) as door:
+        door.refuse(test, name, why)
+    _done(as_json, "refuse", f"test {test} is refused by {name}", test=test, by=name)
+
+
+def rollback(context: typer.Context, gen: Gen, why: Why = "", by: By = "", as_json: Json = False) -> None:
+    """Make an earlier generation the champion again; it is checked byte for byte first."""
+    from upwright.bodies.store import Store
+    from upwright.errors import WardenError
+    from upwright.lineage import read_lineage
+    from upwright.promote import show_champion
+
+    project = project_of(context)
+    line = read_lineage(project)
+    digest = line.resolve(gen)
+    found = line.of(digest)
+    if found is None:
+        raise WardenError(
+            "only a generation that was champion can be champion again", value=gen, todo="`upwright log` lists them"
+        )
+    if digest == line.champion:
+        raise WardenError("this generation is the champion already", value=gen)
+    store = Store(project.state / "store")
+    store.verify(digest)
+    with project.lock(), door_of(project) as door:
+        door.rollback(digest, person(by), why)
+        show_champion(store, digest, project.champion_path)
+    _done(
+        as_json, "rollback", f"generation {found.name} is the champion again", champion=digest, generation=found.number
+    )
+
+
+def amend(context: typer.Context, by: By = "", as_json: Json = False) -> None:
+    """Put the charter.toml that you have edited in force; who and what changed goes on the ledger."""
+    project = project_of(context)
+    name = person(by)
+    with door_of(project) as door:
+        before = door.status()["charter"]
+        door.amend(project.charter_path.read_text(), name)
+        after = door.status()["charter"]
+    told = "charter.toml is in force already" if before == after else f"the new charter.toml is in force, by {name}"
+    _done(as_json, "amend", told, charter=after, before=before, by=name)
+
+
+def _done(as_json: bool, command: str, told: str, **facts: object) -> None:
+    if as_json:
+        emit(command, facts)
+    else:
+        console().print(told)

@@ -1,0 +1,112 @@
+"""Commands that drive: run, stop, resume."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from upwright.cli.common import Json, console, door_of, emit, gained, measured, project_of
+
+if TYPE_CHECKING:
+    from upwright.lines import Lineage
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (run, stop, resume):
+        app.command()(command)
+
+
+def run(
+    context: typer.Context,
+    generations: Annotated[int | None, typer.Option(min=1, metavar="N", help="End after N promotions.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, metavar="M", help="End after M minutes.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, metavar="N", help="End after N candidates.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Improve until the budget, the goal or Ctrl-C; run again, and it goes on exactly where it stopped.
+
+    With --json, every event is one line of JSON; the last line is the outcome.
+    """
+    from upwright.cli.display import Display
+    from upwright.errors import Stopped
+    from upwright.founding import edited_since, found
+
+    project = project_of(context)
+    try:
+        found(project)
+        for path in edited_since(project):
+            console(stderr=True).print(
+                f"note: {path} was edited after the first run; that has no effect on this project"
+            )
+        from upwright.loop import Limits
+        from upwright.loop import run as improve
+
+        limits = Limits(generations=generations, rounds=rounds, minutes=minutes)
+        display = Display(project, console())
+        with nullcontext() if as_json else display:
+            line = improve(project, limits=limits, on_event=_json_line if as_json else display)
+    except KeyboardInterrupt:
+        raise Stopped("stopped on request", todo="nothing is lost: run again to go on") from None
+    if as_json:
+        emit(
+            "run",
+            {
+                "ended": True,
+                "champion": line.of(line.champion),
+                "generations": len(line.generations),
+                "vault": line.vault[-1:],
+            },
+        )
+    else:
+        _outcome(line, display.last)
+
+
+def _json_line(event: Any) -> None:
+    from upwright.records import to_json
+
+    sys.stdout.write(json.dumps({**to_json(event), "schema": 1, "command": "event"}) + "\n")
+    sys.stdout.flush()
+
+
+def _outcome(line: Lineage, last: str) -> None:
+    out = console()
+    champion = line.of(line.champion)
+    if champion is None:
+        return
+    if last:
+        out.print(last)
+    out.print(f"champion: generation {champion.name}, confirmed {measured(champion.score)}")
+    if line.vault and line.vault[-1].digest == line.champion:
+        out.print(f"total gain over generation 0, on vault tasks: {gained(line.vault[-1].total.gain)}")
+    out.print("`upwright report` tells the whole; `upwright run` goes on")
+
+
+def stop(
+    context: typer.Context,
+    why: Annotated[
+        str, typer.Option("--why", metavar="TEXT", help="The reason; goes on the ledger.")
+    ] = "a person asked for it",
+    as_json: Json = False,
+) -> None:
+    """Stop a run from elsewhere: the warden refuses everything until `upwright resume`."""
+    with door_of(project_of(context)) as door:
+        door.stop(why)
+    if as_json:
+        emit("stop", {"stopped": why})
+    else:
+        console().print("stopped; `upwright resume` lets it go on")
+
+
+def resume(context: typer.Context, as_json: Json = False) -> None:
+    """Let a stopped project go on."""
+    with door_of(project_of(context)) as door:
+        door.resume()
+    if as_json:
+        emit("resume", {"stopped": None})
+    else:
+        console().print("not stopped any more; `upwright run` goes on")

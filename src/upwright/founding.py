@@ -1,0 +1,305 @@
+"""How a project begins: ``init`` writes files that a person can read and edit; ``found`` freezes them.
+
+Between the two, at the first run, everything may still be changed: the charter, the tasks, the body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+import tomli_w
+
+from upwright.bodies.models import Model, cache_dir, fetch, install
+from upwright.bodies.store import Store
+from upwright.errors import CharterError, ProjectError, StorageError, TaskError, WardenError
+from upwright.project import Project, SuiteSettings, read_settings, write_atomic
+from upwright.warden import charter, ledger
+from upwright.warden.errors import CharterFault, VaultError, WardenFault
+
+LARGE = 16 * 1024 * 1024
+"""Files of the model cache from this size on are hard-linked into a body instead of copied."""
+
+TEXT_PARTS = ("prompt.md", "inference.toml", "memory.jsonl", "training.toml", "improver.toml")
+QUICKSTART_MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFile:
+    """A suite to begin with: its name, and what upwright.toml says about it."""
+
+    name: str
+    settings: SuiteSettings
+    copies: Mapping[str, Path]
+    """Path inside the project → file to copy there."""
+
+
+def init(
+    directory: str | Path,
+    model: str | Path = QUICKSTART_MODEL,
+    tasks: str | Path | Sequence[str | Path] = (),
+    *,
+    protect: Sequence[str | Path] = (),
+    quickstart: bool = False,
+) -> Project:
+    """Make a project directory: whole, or not at all.
+
+    Args:
+        model: a catalogue name, a Hugging Face directory, a ``.gguf`` file or ``http://host:port/v1#model``.
+        tasks: what to get better at: a ``.jsonl`` or ``.py`` file, a folder with ``practice.jsonl``, ``sealed.jsonl``
+            and perhaps ``vault.jsonl``, or ``kind:spec``; ``NAME=…`` names the suite. Of several, the first is the objective.
+        protect: suites that must not get worse, given in the same way.
+        quickstart: the tasks, charter and settings that come with Upwright.
+
+    Raises:
+        ProjectError: the directory is not empty, or no tasks are given.
+        TaskError: a task file is wrong.
+        ModelError: the model cannot be found or fetched.
+        StorageError: the disk is full or read-only.
+    """
+    target = Path(directory).absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ProjectError("the directory is not empty", value=str(target), todo="name a new one")
+    given = [tasks] if isinstance(tasks, str | Path) else list(tasks)
+    if not given and not quickstart:
+        raise ProjectError("a project needs tasks", todo="add --tasks FILE.jsonl, or --quickstart")
+    suites = [_task_file(str(spec)) for spec in (*given, *protect)]
+    names = [s.name for s in suites]
+    if len(set(names)) < len(names):
+        raise ProjectError("two suites have the same name", value=names, todo="name them: --tasks NAME=FILE")
+    with _disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            if quickstart and not suites:
+                _write_quickstart(staged)
+            else:
+                _write_own(staged, suites, protected=names[max(len(given), 1) :])
+            _check_tasks(staged)
+            _put_body(staged / "body", fetch(model))
+            staged.chmod(0o755)
+            if target.exists():
+                target.rmdir()
+            staged.rename(target)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    return Project.open(target)
+
+
+def found(project: Project) -> str:
+    """Freeze body, tasks and charter, and found the warden; the digest of generation 0.
+
+    Safe to call at every start: what was founded is not founded again.
+
+    Raises:
+        CharterError: the charter is malformed, or was changed after the founding and not amended.
+        TaskError: a suite is malformed or cannot be drawn from.
+        BodyError: the body is missing or malformed.
+    """
+    from upwright.jobs import salt
+    from upwright.tasks.suite import open_suites
+    from upwright.warden.door import found as found_warden
+
+    project.prepare()
+    text = _charter_text(project)
+    book = project.warden / ledger.FILE
+    if book.exists():
+        _check_charter(ledger.read(book), text)
+        _withdraw(project)
+        return str(ledger.read(book)[0].data["genesis"])
+    with _translated():
+        charter.Charter.parse(text)
+    suites = open_suites(project.settings.suites, project.root, salt=salt(project))
+    genesis = Store(project.state / "store").put_body(project.body_path)
+    with _translated():
+        found_warden(
+            project.warden,
+            text,
+            {name: suite.sealed_spec() for name, suite in suites.items()},
+            {"digest": genesis.digest, "files": dict(genesis.files)},
+            salt(project),
+        )
+    _withdraw(project)
+    return genesis.digest
+
+
+def edited_since(project: Project) -> list[str]:
+    """Text files under ``body/`` that were changed after the founding, which has no effect."""
+    book = project.warden / ledger.FILE
+    if not book.exists():
+        return []
+    genesis = Store(project.state / "store").get(str(ledger.read(book)[0].data["genesis"]))
+    changed = []
+    for path, digest in genesis.files.items():
+        file = project.body_path / path
+        if file.is_file() and file.stat().st_size < LARGE and sha256(file.read_bytes()).hexdigest() != digest:
+            changed.append(f"body/{path}")
+    return changed
+
+
+# ---- init ---------------------------------------------------------------------------------------
+
+
+def _task_file(spec: str) -> TaskFile:
+    """What a person wrote after ``--tasks``."""
+    name, equals, rest = spec.partition("=")
+    if not (equals and re.fullmatch(r"[\w.-]+", name)):
+        name, rest = "", spec
+    path = Path(rest)
+    name = name or re.sub(r"[^\w.-]+", "-", path.stem if path.exists() else rest.partition(":")[2] or rest).strip("-")
+    if path.is_dir():
+        found = {
+            key: path / f"{key}.jsonl" for key in ("practice", "sealed", "vault") if (path / f"{key}.jsonl").is_file()
+        }
+        if "practice" not in found or "sealed" not in found:
+            raise TaskError(
+                "a folder of tasks needs practice.jsonl and sealed.jsonl", value=rest, todo="or name one file"
+            )
+        inside = {key: f"tasks/{name}/{key}.jsonl" for key in found}
+        return TaskFile(name, SuiteSettings(**inside), {inside[key]: file for key, file in found.items()})
+    if path.is_file():
+        place = f"tasks/{path.name}"
+        return TaskFile(name, SuiteSettings(source=place), {place: path})
+    if ":" not in rest:
+        raise TaskError("there is no such task file", value=rest, todo="name a .jsonl or .py file, or write KIND:SPEC")
+    return TaskFile(name, SuiteSettings(source=rest), {})
+
+
+def _write_quickstart(root: Path) -> None:
+    data = files("upwright") / "quickstart"
+    (root / "tasks").mkdir()
+    (root / "body").mkdir()
+    for name in ("upwright.toml", "charter.toml", *(f"body/{part}" for part in TEXT_PARTS)):
+        if (data / name).is_file():
+            (root / name).write_bytes((data / name).read_bytes())
+    for source in sorted((data / "tasks").iterdir(), key=lambda f: f.name):
+        if source.name.endswith(".py"):
+            (root / "tasks" / source.name).write_bytes(source.read_bytes())
+
+
+def _write_own(root: Path, suites: Sequence[TaskFile], protected: Sequence[str]) -> None:
+    data = files("upwright") / "quickstart"
+    (root / "body").mkdir()
+    (root / "tasks").mkdir()
+    template = (data / "upwright.toml").read_text()
+    head = template[: template.index("[suites.")]
+    tables = {s.name: {k: v for k, v in _fields(s.settings) if v} for s in suites}
+    (root / "upwright.toml").write_text(head + tomli_w.dumps({"suites": tables}))
+    allowed = charter.Charter.parse((data / "charter.toml").read_text()).may_change
+    text = charter.render_template(suites[0].name, dict.fromkeys(protected, 0.1), allowed)
+    (root / "charter.toml").write_text(text)
+    for part in TEXT_PARTS:
+        if (data / "body" / part).is_file():
+            (root / "body" / part).write_bytes((data / "body" / part).read_bytes())
+    for suite in suites:
+        for place, source in suite.copies.items():
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, root / place)
+
+
+def _fields(settings: SuiteSettings) -> list[tuple[str, str]]:
+    return [(name, getattr(settings, name)) for name in ("source", "practice", "sealed", "vault")]
+
+
+def _check_tasks(root: Path) -> None:
+    """Load every suite once, so that a wrong task file is told at ``init``."""
+    from upwright.tasks.suite import open_suites
+
+    open_suites(read_settings(root / "upwright.toml").suites, root, salt="upwright/0")
+
+
+def _put_body(body: Path, model: Model) -> None:
+    """Put the model into the body; large files of the cache are linked."""
+    if model.kind != "hf":
+        (body / "training.toml").unlink(missing_ok=True)
+    if model.path is None or not model.path.is_relative_to(cache_dir()):
+        install(model, body)
+        return
+    sources = [model.path] if model.path.is_file() else [p for p in sorted(model.path.rglob("*")) if p.is_file()]
+    root = model.path.parent if model.path.is_file() else model.path
+    for source in sources:
+        place = body / "model" / source.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.stat().st_size >= LARGE:
+            with contextlib.suppress(OSError):
+                os.link(source, place)
+                continue
+        shutil.copyfile(source, place)
+
+
+# ---- found --------------------------------------------------------------------------------------
+
+
+def _charter_text(project: Project) -> str:
+    try:
+        return project.charter_path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CharterError(
+            f"charter.toml cannot be read: {error}", value=str(project.charter_path), todo="put it back"
+        ) from None
+
+
+def _check_charter(entries: Sequence[ledger.Entry], text: str) -> None:
+    """Refuse a charter that is not the one in force."""
+    now = next(e.data["charter"] for e in reversed(entries) if e.kind in ("founding", "charter"))
+    with _translated():
+        given = charter.Charter.parse(text).digest
+    if given != now:
+        raise CharterError(
+            "charter.toml was changed after the first run",
+            value=given[:12],
+            todo="put the change in force under your name with `upwright amend --by NAME`, or undo it",
+        )
+
+
+def _withdraw(project: Project) -> None:
+    """Leave only practice tasks in the project's own ``.jsonl`` pools; the whole file goes to the warden's people."""
+    from upwright.jobs import salt
+    from upwright.tasks.suite import Suite, open_suites
+
+    kept = project.warden / "people" / "tasks"
+    for name, given in project.settings.suites.items():
+        path = project.root / given.source.removeprefix("jsonl:")
+        if not given.source.endswith(".jsonl") or not path.is_file() or (kept / f"{name}.jsonl").exists():
+            continue
+        suite: Suite = open_suites({name: given}, project.root, salt=salt(project))[name]
+        lines = suite.practice_lines()
+        if lines is not None:
+            kept.mkdir(parents=True, exist_ok=True)
+            write_atomic(kept / f"{name}.jsonl.new", path.read_bytes())
+            write_atomic(path, lines)
+            (kept / f"{name}.jsonl.new").rename(kept / f"{name}.jsonl")
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """The warden's errors as Upwright's."""
+    try:
+        yield
+    except CharterFault as fault:
+        raise CharterError(fault.what, value=fault.value, todo=fault.todo) from None
+    except VaultError as fault:
+        raise TaskError(fault.what, value=fault.value, todo=fault.todo) from None
+    except WardenFault as fault:
+        raise WardenError(fault.what, value=fault.value, todo=fault.todo) from None
+
+
+@contextlib.contextmanager
+def _disk(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the project: {error.strerror or error}",
+            value=str(target),
+            todo="free space, or name another place",
+        ) from None
