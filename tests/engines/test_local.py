@@ -85,7 +85,7 @@ def test_overhead(engine: LocalEngine) -> None:
         start = time.perf_counter()
         engine.run(pid_job)
         times.append(time.perf_counter() - start)
-    assert sorted(times)[len(times) // 2] < 1e-3  # 0.2 ms on an idle core; shared machines are slower
+    assert sorted(times)[len(times) // 10] < 0.5e-3  # the best tenth: what it takes when nothing else runs
 
 
 def test_a_worker_killed_from_outside_while_busy_and_while_idle(engine: LocalEngine) -> None:
