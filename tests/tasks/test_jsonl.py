@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from upwright.errors import TaskError
 from upwright.records import Task, to_json
-from upwright.tasks import jsonl, load_source
+from upwright.tasks import jsonl, load_source, scorers
 from upwright.tasks.base import Pool
 from upwright.testing.sources import SourceContract
 
@@ -90,6 +90,14 @@ def test_bom_blank_lines_crlf_and_odd_separators_inside_text(tmp_path):
     pool = load(tmp_path, "\ufeff" + GOOD + '\r\n\r\n{"input": "a\u2028b\x85c", "answer": true, "scorer": "json"}\n')
     assert [t.input for t in pool.tasks] == ["1 + 1?", "a\u2028b\x85c"]
     assert pool.tasks[1].answer is True
+
+
+def test_a_list_of_answers_means_any_of_them(tmp_path):
+    (task,) = load(tmp_path, '{"input": "a", "answer": ["two", "2"]}').tasks
+    assert scorers.gold(task) == "two"
+    assert scorers.grade("2", task) == 1.0
+    (task,) = load(tmp_path, '{"input": "a", "answer": [1, 2], "scorer": "json"}').tasks
+    assert scorers.gold(task) == "[1, 2]"
 
 
 def test_ids_are_kept_or_made_from_content(tmp_path):

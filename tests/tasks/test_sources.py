@@ -133,7 +133,7 @@ def test_draws_from_a_pool_are_uniform():
 
 def test_too_small_a_pool_is_an_error():
     one = next(t for t in pool(50).tasks if bucket("salt", t.input) == "practice")
-    with pytest.raises(TaskError, match="sealed side"):
+    with pytest.raises(TaskError, match="on the sealed side"):
         Suite("s", Pool((one,)), "salt").sealed_spec()
     other = next(t for t in pool(50).tasks if bucket("salt", t.input) == "sealed")
     with pytest.raises(TaskError, match="no task falls to practice"):
@@ -153,6 +153,12 @@ def test_three_files_are_taken_as_given(tmp_path):
     spec = suite.sealed_spec()
     assert [i["input"] for i in spec["items"]] == ["s0"]
     assert [i["input"] for i in spec["vault"]] == ["v0"]
+    (tmp_path / "sealed.jsonl").unlink()
+    (tmp_path / "vault.jsonl").unlink()
+    after = open_suites({"mine": given}, tmp_path, "salt")["mine"]
+    assert after.draw(9, 0) == suite.draw(9, 0)
+    with pytest.raises(TaskError, match="path of the sealed file"):
+        after.sealed_spec()
 
 
 @pytest.mark.parametrize(("one", "other"), [("practice", "sealed"), ("practice", "vault"), ("sealed", "vault")])

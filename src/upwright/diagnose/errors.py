@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 
 from upwright.records import Answer, ErrorKind, Finish, Outcome, Task
-from upwright.tasks.scorers import as_text, passes
+from upwright.tasks.scorers import gold, passes
 from upwright.warden.errors import GraderError
 
 _NUMBER = re.compile(r"[-+]?\$?\s*\d[\d,]*(\.\d+)?%?")
@@ -25,14 +25,14 @@ _TOKEN = re.compile(r"[^\W_]+")
 
 def classify(task: Task, said: Answer) -> ErrorKind:
     """The kind of an answer that did not get the full score."""
-    text, gold = said.text.strip(), as_text(task.answer).strip()
+    text, wanted = said.text.strip(), gold(task).strip()
     if said.finish is Finish.LENGTH:
         return ErrorKind.TRUNCATED
-    if not text or off_task(text, gold):
+    if not text or off_task(text, wanted):
         return ErrorKind.OFF_TASK
     if not _keeps(task, text):
         return ErrorKind.WRONG_FORMAT
-    if task.check is None and shape(text) != shape(gold):
+    if task.check is None and shape(text) != shape(wanted):
         return ErrorKind.WRONG_FORMAT
     return ErrorKind.WRONG_VALUE
 

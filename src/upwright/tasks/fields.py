@@ -115,7 +115,7 @@ def _gold_passes(task: Task, where: str) -> None:
     """The gold answer must get the full score from its own scorer, else no answer can."""
     if task.scorer.get("kind") not in _GOLD_MUST_PASS:
         return
-    result = scorers.grade(scorers.as_text(task.answer), task)
+    result = scorers.grade(scorers.gold(task), task)
     if result != 1.0:
         why = result.message if not isinstance(result, float) else f"it gets {result:g}"
         raise TaskError(

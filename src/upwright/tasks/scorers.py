@@ -54,6 +54,14 @@ def problem(spec: Mapping[str, Any], *, check: bool = False) -> str | None:
     return None
 
 
+def gold(task: Task) -> str:
+    """The gold answer as a body would write it; the first one where a list means any of them."""
+    answer = task.answer
+    if task.scorer.get("kind") != "json" and isinstance(answer, list | tuple) and answer:
+        answer = answer[0]
+    return as_text(answer)
+
+
 def as_text(answer: Any) -> str:
     """A gold answer as a body would write it: text as it is, anything else as JSON."""
     return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)

@@ -51,7 +51,8 @@ class Suite:
         """A suite whose three distances are three files (``jsonl`` or ``python`` with ``tasks()``).
 
         Args:
-            files: ``practice`` and ``sealed``, and possibly ``vault``: paths relative to ``root``.
+            files: ``practice`` and ``sealed``, and possibly ``vault``: paths relative to ``root``. The last two
+                may be gone from the disk: after founding the warden has them.
 
         Raises:
             TaskError: a file is missing or malformed, or two files share a problem (names both lines).
@@ -65,7 +66,7 @@ class Suite:
                 )
         found: dict[Bucket, list[tuple[str, Task]]] = {"practice": [], "sealed": [], "vault": []}
         for key, spec in files.items():
-            if spec:
+            if spec and (key == "practice" or (root / spec).exists()):
                 found[key] = _placed(spec, root)
         every = distinct([pair for pairs in found.values() for pair in pairs])
         given: dict[Bucket, tuple[Task, ...]] = {key: tuple(t for _, t in pairs) for key, pairs in found.items()}
@@ -137,7 +138,9 @@ class Suite:
         vault = self._given["vault"] if self._given else self._bucketed("vault")
         if not sealed:
             raise TaskError(
-                f"suite {self.name}: no task falls to the sealed side", value=len(self.source.tasks), todo="add tasks"
+                f"suite {self.name}: no task is on the sealed side",
+                value=len(self.source.tasks),
+                todo="check the path of the sealed file" if self._given else "add tasks",
             )
         return {"kind": "pool", "items": [to_json(t) for t in sealed], "vault": [to_json(t) for t in vault]}
 

@@ -27,6 +27,11 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return [(a.replace("_", " "), b.replace("_", " ")) for a, b in (item.split(":") for item in text.split())]
 
 
+def _words(text: str) -> list[str]:
+    """``"a|b"`` → ``["a", "b"]``."""
+    return text.split("|")
+
+
 CAPITALS = {
     1: _pairs(
         "France:Paris Italy:Rome Spain:Madrid Germany:Berlin England:London Japan:Tokyo Russia:Moscow China:Beijing "
@@ -111,12 +116,11 @@ YEAR = _pairs(
     "January:February February:March March:April April:May May:June June:July July:August August:September "
     "September:October October:November November:December December:January"
 )
-COPY = re.split(
-    r"\|",
+COPY = _words(
     "anchor|apple|basket|blanket|bottle|bridge|button|camera|candle|carpet|castle|coffee|cotton|desert|doctor|engine|"
     "finger|flower|forest|garden|guitar|hammer|harbour|hello|honey|island|jacket|kettle|kitten|ladder|lemon|letter|"
     "magnet|market|mirror|mountain|music|needle|number|ocean|orange|paper|pencil|pepper|pillow|planet|pocket|rabbit|"
-    "river|rocket|saddle|school|silver|spider|spoon|summer|table|ticket|valley|window|winter",
+    "river|rocket|saddle|school|silver|spider|spoon|summer|table|ticket|valley|window|winter"
 )
 HELLO = ("", "Question: ", "Please answer: ", "A short question. ", "Can you tell me this? ", "Here is a question: ")
 DO_THIS = ("", "Please: ", "A small exercise. ", "Do this: ", "Next: ")
