@@ -46,6 +46,8 @@ class TransformersRuntime:
     trainable = True
 
     def __init__(self, body: Body, dtype: str | None = None, rows: int | None = None) -> None:
+        # Idle threads that spin slow the others down where cores are shared; read when OpenMP starts.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             import torch
             from transformers import AutoTokenizer
