@@ -604,3 +604,22 @@ def test_it_ends_by_itself(home):
         assert process.poll() is None
     assert process.wait(20) == 0
     assert not socket_path(home).exists()
+
+
+def test_a_write_that_fails_ends_the_warden_and_loses_nothing(warden, home, monkeypatch):
+    """A full disk: the process cannot know what is on disk any more, so it ends; the next one reads it."""
+    from upwright.warden import ledger
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ledger, "write_atomic", full)
+    line = json.dumps({"call": "stop", "args": {"why": "x"}}).encode()
+    assert json.loads(server.reply_to(warden, line))["error"]["code"] == "disk"
+    assert warden.broken
+    monkeypatch.undo()
+    assert json.loads(server.reply_to(warden, line))["error"]["code"] == "disk"
+    warden.close()
+    warden.__init__(home)
+    assert warden.status()["stopped"] == "x"
+    assert verify_home(home).ok

@@ -34,8 +34,8 @@ class WardenFault(Exception):
 class Refusal(WardenFault):
     """The warden said no.
 
-    ``code`` is one of: ``approval``, ``budget``, ``busy``, ``charter``, ``decided``, ``looks``,
-    ``order``, ``protocol``, ``same``, ``scope``, ``speed``, ``stale``, ``stopped``, ``unknown``, ``vault``.
+    ``code`` is one of: ``approval``, ``budget``, ``busy``, ``charter``, ``decided``,
+    ``disk``, ``looks``, ``order``, ``protocol``, ``same``, ``scope``, ``speed``, ``stale``, ``stopped``, ``unknown``, ``vault``.
     """
 
     def __init__(self, what: str, *, code: str = "protocol", value: object = None, todo: str = "") -> None:

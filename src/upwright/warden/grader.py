@@ -280,14 +280,14 @@ def _pick(text: str, options: list[str]) -> int | None:
     head = text.strip()[:MAX_TEXT]
     patterns = (
         r"(?i:answer(?: is)?|choice|option)\s*[:=]?\s*[*_]*\(?([A-Z])\b",
-        r"\A[*_]*\(?([A-Z])[).:]",
         r"\(([A-Z])\)",
+        r"\A[*_]*([A-Z])[).:]",
     )
     for pattern in patterns:
         letters = {m.group(1) for m in re.finditer(pattern, head)}
-        if len(letters) == 1:
+        if letters:
             i = ord(letters.pop()) - ord("A")
-            return i if i < len(options) else None
+            return i if not letters and i < len(options) else None  # several letters are no answer
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ class Warden:
         self.state = State.fold(self._ledger.entries)
         self._vault = Vault(home, self.state.founding["suites"], self.state.founding["salt"])
         self._batch: Batch | None = None
+        self.broken = False
 
     def close(self) -> None:
         """Release the ledger and the lock."""
@@ -56,7 +58,16 @@ class Warden:
         os.close(self._lock)
 
     def _append(self, kind: str, data: Mapping[str, Any]) -> None:
-        self.state.apply(self._ledger.append(kind, data))
+        """Write an entry, then take it in. If either fails, this process knows no more what is on disk and must end."""
+        if self.broken:
+            raise Refusal(
+                "the warden could not write and is ending", code="disk", todo="ask again: a new one will start"
+            )
+        try:
+            self.state.apply(self._ledger.append(kind, data))
+        except BaseException:
+            self.broken = True
+            raise
 
     # --- the improver's calls -------------------------------------------------------------------
 
@@ -363,4 +374,5 @@ class Warden:
             },
             "drawn": {f"{phase} {suite}": n for (phase, suite), n in trial.drawn.items()},
         }
-        write_atomic(self.home / "people" / "progress.json", canonical_json(view) + b"\n", durable=False)
+        with contextlib.suppress(OSError):  # a view for people; the ledger has it all
+            write_atomic(self.home / "people" / "progress.json", canonical_json(view) + b"\n", durable=False)

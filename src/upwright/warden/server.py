@@ -91,7 +91,7 @@ class Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._selector.register(self._listener, selectors.EVENT_READ)
         last = time.monotonic()
-        while not self._ending and (self._clients or time.monotonic() - last < self._idle):
+        while not (self._ending or self._warden.broken) and (self._clients or time.monotonic() - last < self._idle):
             for key, _ in self._selector.select(timeout=0.5):
                 if key.data is None:
                     self._accept()
@@ -157,7 +157,9 @@ def reply_to(warden: Warden, line: bytes) -> bytes:
     except OSError as e:
         traceback.print_exc()
         result = {
-            "error": _error(WardenFault("the warden cannot write", value=e.strerror, todo="free space, then again"))
+            "error": _error(
+                Refusal("the warden cannot write", code="disk", value=e.strerror, todo="free space, then again")
+            )
         }
     except Exception as e:
         traceback.print_exc()

@@ -1,0 +1,210 @@
+"""What the gate costs and what it holds: ``python benchmarks/gate.py``.
+
+- tasks that a test needs, beside a fixed-n McNemar test of equal error rate and power, sized in two ways,
+  and beside the mean of Wald's SPRT that knows the true rates (no test can need fewer on average);
+- the realised false discovery rate of streams of null candidates, simulated;
+- the time of a round trip through the door, and of a whole test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+from upwright.warden.canon import tree_digest
+from upwright.warden.door import Door
+from upwright.warden.founding import found
+from upwright.warden.gate import J, grid
+from upwright.warden.spending import threshold
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+ALPHA, BETA, GAIN, BATCH = 0.05, 0.1, 0.05, 16
+
+
+def log_e_at_looks(d: npt.NDArray[Any], batch: int, sign: int = 1, shift: float = 0.0) -> Floats:
+    """Log e-values after each batch for D in {−1, 0, 1}: from counts alone, so that millions are cheap.
+
+    Args:
+        d: shape (runs, n). Returns: shape (runs, n / batch).
+    """
+    looks = d.shape[-1] // batch
+    blocks = d[:, : looks * batch].reshape(d.shape[0], looks, batch)
+    counts = [np.cumsum((blocks == v).sum(axis=2), axis=1) for v in (-1, 0, 1)]
+    total: Floats | None = None
+    for lam in grid(sign, shift):
+        wealth = sum(c * math.log1p(lam * sign * (v + shift)) for c, v in zip(counts, (-1, 0, 1)))
+        total = wealth if total is None else np.logaddexp(total, wealth)
+    assert total is not None
+    return total - math.log(J)
+
+
+def run_tests(
+    d: npt.NDArray[Any], limit: Floats | float, batch: int = BATCH, futility: bool = True
+) -> tuple[Bools, Floats]:
+    """The gate's rule on simulated differences, shape (runs, n): promoted?, and tasks used."""
+    pro = log_e_at_looks(d, batch)
+    crossed = pro >= np.log(np.broadcast_to(np.asarray(limit), (d.shape[0],)))[:, None]
+    dropped = log_e_at_looks(d, batch, -1, -GAIN) >= -math.log(BETA) if futility else np.zeros_like(crossed)
+    looks = crossed.shape[1]
+    first_cross = np.where(crossed.any(1), crossed.argmax(1), looks)
+    first_drop = np.where(dropped.any(1), dropped.argmax(1), looks)
+    used = np.minimum(np.minimum(first_cross, first_drop) + 1, looks) * batch
+    return (first_cross < looks) & (first_cross <= first_drop), used.astype(np.float64)
+
+
+def draw(rng: np.random.Generator, runs: int, n: int, win: float, loss: float) -> npt.NDArray[np.int8]:
+    """Paired differences: +1 with probability ``win``, −1 with ``loss``, else 0; shape (runs, n)."""
+    u = rng.random((runs, n), dtype=np.float32)
+    return (u < win).astype(np.int8) - (u > 1 - loss).astype(np.int8)
+
+
+def mcnemar_n(gain: float, discordant: float, alpha: float, power: float) -> int:
+    """Tasks of a fixed-n one-sided McNemar test (Connor 1987)."""
+    a, b = norm.ppf(1 - alpha), norm.ppf(power)
+    return math.ceil(((a * math.sqrt(discordant) + b * math.sqrt(discordant - gain**2)) / gain) ** 2)
+
+
+def sprt_mean(win: float, loss: float, alpha: float, power: float) -> float:
+    """Wald's approximation of the SPRT's mean sample size when the child is better (win, loss known)."""
+    good, bad = math.log(power / alpha), math.log((1 - power) / (1 - alpha))
+    per_task = (win - loss) * math.log(win / loss)  # H0: the same discordant tasks, with the rates swapped
+    null_per_task = win * math.log(2 * win / (win + loss)) + loss * math.log(2 * loss / (win + loss))
+    return (power * good + (1 - power) * bad) / min(per_task, null_per_task)
+
+
+def needed(
+    discordant: float = 0.2, gain: float = 2 * GAIN, n_max: int = 1024, runs: int = 4000, seed: int = 1
+) -> dict[str, float]:
+    """Tasks that the first test of a run needs when the true gain is ``gain``; same error rate and power for all."""
+    rng = np.random.default_rng(seed)
+    limit = threshold(ALPHA, 1, 0)
+    win, loss = (discordant + gain) / 2, (discordant - gain) / 2
+    promoted, used = run_tests(draw(rng, runs, n_max, win, loss), limit)
+    null_promoted, null_used = run_tests(draw(rng, runs, n_max, discordant / 2, discordant / 2), limit)
+    power, error = float(promoted.mean()), 1 / limit
+    for_minimum, for_true = (mcnemar_n(g, discordant, error, min(power, 0.999)) for g in (GAIN, gain))
+    return {
+        "true_gain": gain,
+        "n_max": n_max,
+        "discordant": discordant,
+        "error_rate": error,
+        "power": power,
+        "mean_tasks": float(used.mean()),
+        "median_tasks": float(np.median(used)),
+        "mean_tasks_of_a_null_child": float(null_used.mean()),
+        "null_promoted": float(null_promoted.mean()),
+        "mcnemar_for_minimum_gain": for_minimum,
+        "mcnemar_for_true_gain": for_true,
+        "sprt_mean": sprt_mean(win, loss, error, power),
+        "share_of_mcnemar_for_minimum_gain": float(used.mean()) / for_minimum,
+        "share_of_mcnemar_for_true_gain": float(used.mean()) / for_true,
+    }
+
+
+def false_discoveries(
+    runs: int = 2000,
+    tests: int = 50,
+    discordant: float = 0.3,
+    better: float = 0.0,
+    dependence: str = "none",
+    seed: int = 2,
+) -> dict[str, float]:
+    """Streams of candidates through gate and spending; the mean share of false promotions (FDR).
+
+    Args:
+        better: share of candidates that truly gain 0.2; the rest are null (ties included).
+        dependence: ``none``; ``same`` (one draw of tasks serves all candidates of a run: the worst case); or
+            ``patient`` (no futility stop, and each test goes on to its highest evidence).
+    """
+    rng = np.random.default_rng(seed)
+    n, promotions, false = 256, np.zeros(runs), np.zeros(runs)
+    shared = rng.random((runs, n), dtype=np.float32)
+    for t in range(1, tests + 1):
+        u = shared if dependence == "same" else rng.random((runs, n), dtype=np.float32)
+        real = rng.random(runs) < better
+        gain = np.where(real, 0.2, 0.0).astype(np.float32)[:, None]
+        d = (u < (discordant + gain) / 2).astype(np.int8) - (u > 1 - (discordant - gain) / 2).astype(np.int8)
+        limits = np.array([threshold(ALPHA, t, int(r)) for r in range(tests + 1)])[promotions.astype(int)]
+        promoted, _ = run_tests(d, limits, futility=dependence != "patient")
+        promotions += promoted
+        false += promoted & ~real
+    share = false / np.maximum(promotions, 1)
+    return {
+        "fdr": float(share.mean()),
+        "alpha": ALPHA,
+        "promotions": float(promotions.mean()),
+        "false": float(false.mean()),
+    }
+
+
+GENERATOR = 'def generate(seed):\n    return {"input": f"{seed}", "answer": str(seed)}\n'
+
+
+def door_times(rounds: int = 2000, tests: int = 20) -> dict[str, float]:
+    """Round trip of ``status`` in microseconds; commit and a whole rejected test in milliseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "suite.py").write_text(GENERATOR)
+        home, digest = Path(folder) / "warden", "0" * 64
+        files = [{"prompt.md": f"{i:064x}"} for i in range(tests + 1)]
+        genesis = {"digest": tree_digest(files[0]), "files": files[0]}
+        charter = 'objective = "desk"\nmay_change = ["prompt.md"]\n[sealed]\nn_max = 64\n'
+        found(home, charter, {"desk": {"kind": "generator", "path": str(Path(folder) / "suite.py")}}, genesis, digest)
+        with Door.open(home) as door:
+            trips, commits, wholes = [], [], []
+            for _ in range(rounds):
+                start = time.perf_counter()
+                door.status()
+                trips.append(time.perf_counter() - start)
+            for child in files[1:]:
+                start = time.perf_counter()
+                test = door.commit(
+                    {"digest": tree_digest(child), "files": child}, files[0], {"of": child}, genesis["digest"]
+                )
+                commits.append(time.perf_counter() - start)
+                while not (batch := door.next_inputs(test)).get("done"):
+                    ids = [q["id"] for q in batch["questions"]]
+                    given = {
+                        role: {q: {"text": "?", "failure": None, "tokens": 1} for q in ids}
+                        for role in ("child", "champion")
+                    }
+                    door.answers(test, batch["batch"], given)
+                door.verdict(test)
+                wholes.append(time.perf_counter() - start)
+    return {
+        "round_trip_us": 1e6 * statistics.median(trips),
+        "commit_ms": 1e3 * statistics.median(commits),
+        "commit_to_verdict_ms": 1e3 * statistics.median(wholes),
+    }
+
+
+def main(runs: int = 2000) -> dict[str, Any]:
+    """All figures, printed as JSON and returned."""
+    result = {
+        "needed": [needed(d, n_max=n, runs=2 * runs) for n in (256, 1024) for d in (0.15, 0.2, 0.3)],
+        "false_discoveries": {
+            "null": false_discoveries(runs),
+            "null, many ties": false_discoveries(runs, discordant=0.05),
+            "null, one draw for all": false_discoveries(runs, dependence="same"),
+            "null, most patient": false_discoveries(runs, dependence="patient"),
+            "one in five better": false_discoveries(runs, better=0.2),
+            "one in five better, one draw for all": false_discoveries(runs, better=0.2, dependence="same"),
+        },
+        "door": door_times(),
+    }
+    print(json.dumps(result, indent=2))
+    return result
+
+
+if __name__ == "__main__":
+    main()

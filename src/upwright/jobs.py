@@ -1,0 +1,276 @@
+"""What runs in a worker: answering, evaluating and building, each a module-level function.
+
+A job gets the project's path and digests, never live objects, so that it runs alike in this process,
+in a worker of this machine or on another one. Each worker keeps what it has opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from upwright.bodies.answer import answer, sample
+from upwright.bodies.body import Body
+from upwright.bodies.runtimes import load
+from upwright.bodies.store import Store
+from upwright.errors import BuildError, UpwrightError
+from upwright.evaluate import EvaluationCache, evaluate
+from upwright.levers import registry
+from upwright.levers.base import Built, Changes, Lever
+from upwright.project import Project
+from upwright.records import (
+    Answer,
+    Cost,
+    Generation,
+    Proposal,
+    Question,
+    Scorecard,
+    Task,
+    canonical_json,
+    derive_seed,
+    from_json,
+    to_json,
+)
+from upwright.tasks.base import Practice
+from upwright.tasks.suite import Suite, open_suites
+
+Progress = Callable[[int, int, str], None]
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(root: str) -> tuple[Project, Store, Mapping[str, Suite], EvaluationCache]:
+    project = Project.open(root)
+    suites = open_suites(project.settings.suites, project.root, salt=salt(project))
+    return project, Store(project.state / "store"), suites, EvaluationCache(project.state / "cache.db")
+
+
+def salt(project: Project) -> str:
+    """The salt of this project's split into practice, sealed and vault."""
+    return f"upwright/{project.settings.run.seed}"
+
+
+def exam(project: Project, suite: Practice, n: int) -> tuple[Task, ...]:
+    """The fixed practice tasks on which champions are diagnosed and children are screened."""
+    return suite.draw(n, derive_seed(project.settings.run.seed, "exam", suite.name))
+
+
+class Remainder:
+    """A suite's practice without the exam's tasks: what levers may learn from."""
+
+    def __init__(self, suite: Practice, reserved: Sequence[Task]) -> None:
+        self.name = suite.name
+        self._suite = suite
+        self._reserved = {task.input for task in reserved}
+
+    def draw(self, n: int, seed: int) -> tuple[Task, ...]:
+        """``n`` practice tasks that are not on the exam (fewer if the pool is smaller)."""
+        more = self._suite.draw(n + len(self._reserved), seed)
+        return tuple(task for task in more if task.input not in self._reserved)[:n]
+
+    def score(self, text: str, task: Task) -> float:
+        """Score in [0, 1]; higher is better."""
+        return self._suite.score(text, task)
+
+    def describe(self) -> Mapping[str, Any]:
+        """As the whole suite's."""
+        return self._suite.describe()
+
+
+def answer_job(root: str, digest: str, questions: Sequence[Question], seed: int, *, progress: Progress) -> list[Answer]:
+    """Answer questions with a stored generation."""
+    _, store, _, _ = _opened(root)
+    body = Body(store.checkout(digest), digest)
+    return answer(body, questions, seed, progress=lambda done, total: progress(done, total, "answering"))
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """What one generation did on the practice exam.
+
+    ``samples`` maps task ids to the scores of k sampled answers (for headroom); empty when k = 0.
+    """
+
+    card: Scorecard
+    samples: Mapping[str, tuple[float, ...]]
+    trainable: bool
+
+
+def evaluate_job(root: str, digest: str, suite_name: str, sizes: tuple[int, int, int], *, progress: Progress) -> Exam:
+    """Evaluate a stored generation on a suite's exam.
+
+    Args:
+        sizes: tasks, tasks sampled for headroom, samples for each of those.
+    """
+    project, store, suites, cache = _opened(root)
+    suite = suites[suite_name]
+    n, sampled, k = sizes
+    tasks = exam(project, suite, n)
+    body = Body(store.checkout(digest), digest)
+    seed = derive_seed(project.settings.run.seed, "evaluate", suite_name)
+    total = len(tasks) + sampled * k
+    card = evaluate(
+        body, tasks, seed, practice=suite, cache=cache, progress=lambda done, _: progress(done, total, "answering")
+    )
+    trainable = body.has("model/config.json")
+    if not k or not sampled:
+        return Exam(card, {}, trainable)
+    chosen = _spread(tasks, sampled)
+    completions = sample(
+        body, [t.question for t in chosen], k, seed + 1, 0.8,
+        progress=lambda done, _: progress(len(tasks) + done, total, "sampling for headroom"),
+    )  # fmt: skip
+    samples = {
+        task.id: tuple(suite.score(c.text, task) for c in found if c.failure is None)
+        for task, found in zip(chosen, completions, strict=True)
+    }
+    return Exam(card, samples, trainable)
+
+
+def _spread(tasks: Sequence[Task], n: int) -> list[Task]:
+    """``n`` tasks taken in turn from each skill."""
+    by_skill: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_skill.setdefault(task.skill, []).append(task)
+    queues = list(by_skill.values())
+    picked: list[Task] = []
+    while len(picked) < min(n, len(tasks)):
+        for queue in queues:
+            if queue and len(picked) < n:
+                picked.append(queue.pop(0))
+    return picked
+
+
+class Bench:
+    """The :class:`~upwright.levers.base.Workshop` of one proposal, on this machine."""
+
+    def __init__(self, root: str, parent: Generation, proposal: Proposal, progress: Progress) -> None:
+        project, store, suites, cache = _opened(root)
+        objective, *protected = suites
+        self._store, self._parent, self._cache, self._progress = store, parent, cache, progress
+        self._drafts = 0
+        self.scratch = project.work / proposal.digest[:16]
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        size = project.settings.run.practice
+        self.practice: Practice = Remainder(suites[objective], exam(project, suites[objective], size))
+        self.rehearsal: Sequence[Practice] = [Remainder(suites[p], exam(project, suites[p], size)) for p in protected]
+        self.tokens = 0
+
+    def genesis(self) -> Generation:
+        """The first ancestor of the parent."""
+        found = self._parent
+        while found.parent is not None:
+            found = self._store.get(found.parent)
+        return found
+
+    def evaluate(self, body: Body, tasks: Sequence[Task], seed: int) -> Scorecard:
+        """Answer and score tasks (cached where the body is a stored generation)."""
+        card = evaluate(
+            body, tasks, seed, practice=self.practice, cache=self._cache,
+            progress=lambda done, total: self.progress(done, total, "answering"),
+        )  # fmt: skip
+        self.tokens += card.tokens
+        return card
+
+    def sample(
+        self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float
+    ) -> list[list[tuple[str, float]]]:
+        """``k`` sampled answers per task as ``(text, score)``; a failed sample is left out."""
+        found = sample(
+            body, [t.question for t in tasks], k, seed, temperature,
+            progress=lambda done, total: self.progress(done, total, "sampling"),
+        )  # fmt: skip
+        self.tokens += sum(c.prompt_tokens + c.completion_tokens for cs in found for c in cs)
+        return [
+            [(c.text, self.practice.score(c.text, task)) for c in cs if c.failure is None]
+            for task, cs in zip(tasks, found, strict=True)
+        ]
+
+    def variant(self, changes: Changes) -> Body:
+        """The parent with changes applied, as a scratch body."""
+        self._drafts += 1
+        source = self._store.checkout(self._parent.digest)
+        root = self.scratch / f"draft-{self._drafts}"
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir()
+        for path in self._parent.files:
+            if path not in changes:
+                target = root / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(source / path)
+        for path, value in changes.items():
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(value, Path):
+                target.symlink_to(value.resolve())
+            elif value is not None:
+                target.write_bytes(value)
+        return Body(root)
+
+    def progress(self, done: int, total: int, note: str) -> None:
+        """Report; raises ``Stopped`` when a stop was asked for."""
+        self._progress(done, total, note)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What a build brought: the stored child, what it learned from, readable facts, and the cost."""
+
+    digest: str
+    rung: str
+    note: Mapping[str, Any]
+    cost: Cost
+
+
+def build_job(
+    root: str, proposal_json: Mapping[str, Any], lever: Lever | None, extra: Mapping[str, bytes], *, progress: Progress
+) -> Child:
+    """Build a proposal's child and store it.
+
+    Args:
+        lever: an instance, or ``None`` for the installed lever of the proposal's name.
+        extra: files of the child that are not the lever's to change (the improver's own state).
+
+    Raises:
+        BuildError: the lever could not, or changed a part that is not its own.
+    """
+    proposal = from_json(Proposal, proposal_json)
+    _, store, _, _ = _opened(root)
+    parent = store.get(proposal.parent)
+    made = lever if lever is not None else registry()[proposal.lever]()
+    bench = Bench(root, parent, proposal, progress)
+    clock = time.monotonic()
+    try:
+        built: Built = made.build(Body(store.checkout(parent.digest), parent.digest), proposal, bench)
+    except UpwrightError:
+        raise
+    except Exception as error:
+        raise BuildError(f"the lever {proposal.lever} failed: {type(error).__name__}: {error}") from error
+    for path in built.changes:
+        if not any(path == part or (part.endswith("/") and path.startswith(part)) for part in made.parts):
+            raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
+    changes = {path: value for path, value in built.changes.items() if not _same(store, parent, path, value)}
+    if changes:
+        changes |= {path: data for path, data in extra.items()}
+    child = store.derive(parent, changes, proposal, {"rung": built.rung.value, **built.note})
+    cost = replace(built.cost, seconds=time.monotonic() - clock, tokens=max(built.cost.tokens, bench.tokens))
+    (bench.scratch / "built.json").write_bytes(canonical_json(to_json(Child(child.digest, built.rung.value, {}, cost))))
+    shutil.rmtree(bench.scratch, ignore_errors=True)
+    return Child(child.digest, built.rung.value, built.note, cost)
+
+
+def _same(store: Store, parent: Generation, path: str, value: bytes | Path | None) -> bool:
+    if path not in parent.files:
+        return value is None
+    return isinstance(value, bytes) and store.file(parent, path) == value
+
+
+def warm_job(root: str, digest: str, *, progress: Progress) -> dict[str, Any]:
+    """Load a generation's runtime and say what it is."""
+    progress(0, 1, "loading the model")
+    _, store, _, _ = _opened(root)
+    return load(Body(store.checkout(digest), digest)).describe()

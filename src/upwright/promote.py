@@ -1,0 +1,87 @@
+"""Step six: obey the verdict, confirm on fresh tasks, watch, roll back.
+
+Nothing here decides. ``settle`` moves the champion only when the warden said PROMOTE, and the
+warden itself makes the move: this module asks for it and shows the result.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from upwright.bodies.store import Store
+from upwright.errors import StorageError, WardenError
+from upwright.prove import Answerer, drive
+from upwright.prove import Door as ProofDoor
+from upwright.records import Decision, Verdict
+
+
+class Door(ProofDoor, Protocol):
+    """The calls of :class:`upwright.warden.door.Door` that a promotion needs."""
+
+    def promote(self, test: int) -> dict[str, Any]: ...
+    def status(self) -> dict[str, Any]: ...
+    def open_vault(self) -> int: ...
+    def rollback(self, digest: str, by: str, why: str) -> None: ...
+    def approve(self, test: int, by: str) -> None: ...
+    def refuse(self, test: int, by: str, why: str) -> None: ...
+    def note(self, kind: str, data: Mapping[str, Any]) -> None: ...
+
+
+def settle(door: Door, verdict: Verdict, child: str, answerer: Answerer) -> bool:
+    """Promote when the verdict says so, then confirm the gain on a fresh draw. True when the champion moved.
+
+    Safe to call again after a kill: a promotion that was made is not made twice, and a confirmation
+    goes on where it stopped.
+    """
+    if verdict.decision is not Decision.PROMOTE:
+        return False
+    if door.status()["champion"] != child:
+        door.promote(verdict.test)
+    drive(door, verdict.test, answerer)
+    return True
+
+
+def total_gain(door: Door, answerer: Answerer) -> int:
+    """Open the vault: the champion against the first generation on tasks that no decision used.
+
+    Every opening is on the ledger. Returns the handle of the opening.
+    """
+    handle = door.open_vault()
+    drive(door, handle, answerer)
+    return handle
+
+
+def show_champion(store: Store, digest: str, target: Path) -> None:
+    """Make ``target`` a directory that holds exactly the generation's files (links to the store)."""
+    staged = target.with_name(f".{target.name}.new")
+    old = target.with_name(f".{target.name}.old")
+    try:
+        for leftover in (staged, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        store.export(digest, staged)
+        if target.exists():
+            target.rename(old)
+        staged.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot show the champion: {error.strerror}", value=str(target), todo="free space; the champion itself is safe"
+        ) from None
+
+
+def rollback(door: Door, store: Store, digest: str, why: str) -> str:
+    """Make an earlier generation the champion again; the generation is checked byte for byte first.
+
+    Raises:
+        StorageError: a stored file no longer matches its digest.
+        WardenError: the warden refused (it was never a champion).
+    """
+    generation = store.get(digest)
+    store.verify(generation.digest)
+    if door.status()["champion"] == generation.digest:
+        raise WardenError("this generation is the champion already", value=generation.digest[:12])
+    door.rollback(generation.digest, "human", why)
+    return generation.digest
