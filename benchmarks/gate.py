@@ -78,9 +78,9 @@ def mcnemar_n(gain: float, discordant: float, alpha: float, power: float) -> int
 def sprt_mean(win: float, loss: float, alpha: float, power: float) -> float:
     """Wald's approximation of the SPRT's mean sample size when the child is better (win, loss known)."""
     good, bad = math.log(power / alpha), math.log((1 - power) / (1 - alpha))
-    per_task = (win - loss) * math.log(win / loss)  # H0: the same discordant tasks, with the rates swapped
-    null_per_task = win * math.log(2 * win / (win + loss)) + loss * math.log(2 * loss / (win + loss))
-    return (power * good + (1 - power) * bad) / min(per_task, null_per_task)
+    half = (win + loss) / 2  # H0: the same discordant tasks, wins and losses alike
+    per_task = win * math.log(win / half) + loss * math.log(loss / half)
+    return (power * good + (1 - power) * bad) / per_task
 
 
 def needed(
@@ -92,8 +92,8 @@ def needed(
     win, loss = (discordant + gain) / 2, (discordant - gain) / 2
     promoted, used = run_tests(draw(rng, runs, n_max, win, loss), limit)
     null_promoted, null_used = run_tests(draw(rng, runs, n_max, discordant / 2, discordant / 2), limit)
-    power, error = float(promoted.mean()), 1 / limit
-    for_minimum, for_true = (mcnemar_n(g, discordant, error, min(power, 0.999)) for g in (GAIN, gain))
+    power, error = min(float(promoted.mean()), 0.999), 1 / limit
+    for_minimum, for_true = (mcnemar_n(g, discordant, error, power) for g in (GAIN, gain))
     return {
         "true_gain": gain,
         "n_max": n_max,
