@@ -74,7 +74,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
             ("waits for you", f"test {test} passed the gate: `upwright approve {test}` or `upwright refuse {test}`")
         )
     for name, value in rows:
-        out.print(f"  {name:<16} {value}")
+        out.print(f"  {name:<16} {value}", soft_wrap=True)
 
 
 def _score(line: GenerationLine) -> str:
@@ -181,14 +181,18 @@ def _print_candidate(c: CandidateLine) -> None:
         ("verdict", verdict(c)),
         ("why", c.why),
     ):
-        out.print(f"  {name:<16} {value}")
+        out.print(f"  {name:<16} {value}", soft_wrap=True)
 
 
 def _print_generation(line: Lineage, g: GenerationLine) -> None:
     out = console()
     flag = ", the champion" if g.digest == line.champion else ", rolled back" if g.rolled_back else ""
     out.print(f"generation {g.number}{flag}")
-    rows = [("digest", g.digest), ("promoted", g.at[:19].replace("T", " ")), ("tried because", g.reason)]
+    rows = [
+        ("digest", g.digest),
+        ("promoted" if g.number else "founded", g.at[:19].replace("T", " ")),
+        ("tried because", g.reason),
+    ]
     if g.number:
         parent = line.of(g.parent or "")
         rows += [
@@ -207,7 +211,7 @@ def _print_generation(line: Lineage, g: GenerationLine) -> None:
             )
         )
     for name, value in rows:
-        out.print(f"  {name:<16} {value}")
+        out.print(f"  {name:<16} {value}", soft_wrap=True)
     if g.evidence:
         e = g.evidence
         out.print(f"evidence of test {e.test}: e-value {amount(e.e_value)} of {e.threshold:.0f} needed; {e.reason}")

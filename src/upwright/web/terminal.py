@@ -1,0 +1,98 @@
+"""The report on a terminal: the same content as the page, in short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from upwright.lines import Measure
+from upwright.web.facts import Facts, calibration_lines, headline
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 44
+BLOCKS = "▁▂▃▄▅▆▇█"
+MOST = 12
+"""Rejected candidates shown; `upwright log --all` shows every one."""
+
+
+def show(console: Console, facts: Facts) -> None:
+    """Print the report."""
+    from rich.text import Text
+
+    for text in lines(facts):
+        style = "bold" if text and not text.startswith(" ") else ""
+        console.print(Text(text, style=style), soft_wrap=True)
+
+
+def lines(facts: Facts) -> list[str]:
+    """The report as plain lines; those that do not begin with a space are headings."""
+    line = facts.lineage
+    told = [f"{facts.name}: {headline(facts)}"]
+    if not line.generations:
+        return told
+    told += ["", "confirmed score by generation"]
+    told += [
+        f"  {g.number:>3} {band(g.score)}  {_score(g.score)}{'  rolled back' * g.rolled_back}" for g in line.generations
+    ]
+    told.append(f"  {facts.trajectory.sentence}")
+    if facts.curves:
+        told += ["", "by skill"]
+        told += [
+            f"  {skill:<20} {spark(m for _, m in points)}  {_path(points)}" for skill, points in facts.curves.items()
+        ]
+    told += ["", "what was kept, and why it was tried"]
+    for g in line.generations[1:]:
+        e = g.evidence
+        told.append(f"  {g.number:>3} {g.lever or '–'}: {g.reason}")
+        told.append(f"      changed {', '.join(g.changed) or '–'}; learned from {g.rung or '–'}")
+        if e:
+            told.append(f"      evidence: e-value {e.e_value:.3g} of {e.threshold:.0f} needed; {e.reason}")
+    told += ["", "what got worse"]
+    told += [f"  {_worse(w.generation, w.what, w.change)}" for w in facts.worse] or ["  nothing that was measured"]
+    rejected = [c for c in line.candidates if c.why and not c.promoted]
+    told += ["", f"what was rejected ({len(rejected)})"]
+    told += [f"  {c.round:>3} {c.lever}: {c.decision or 'not tested'}; {c.why}" for c in rejected[-MOST:]]
+    told += ["", "what it cost"]
+    told.append(
+        f"  {line.spent.seconds:.0f} s, {line.spent.tokens} tokens, money {line.spent.money:.2f}; {line.tests} tests"
+    )
+    if line.calibration:
+        told += ["", "calibration of the gate", *(f"  {text}" for text in calibration_lines(line.calibration))]
+    if facts.ledger:
+        ok = f"{facts.ledger.entries} entries, every hash, signature, threshold and verdict follows"
+        broken = f"BROKEN at entry {facts.ledger.index}: {facts.ledger.problem}"
+        told += ["", "ledger", f"  {ok if facts.ledger.ok else broken}"]
+    return told
+
+
+def band(m: Measure | None) -> str:
+    """A score and its interval drawn on a line from 0 to 100 %."""
+    cells = ["·"] * WIDTH
+    if m is not None:
+        low, at, high = (min(WIDTH - 1, max(0, int(v * WIDTH))) for v in (m.interval.low, m.mean, m.interval.high))
+        cells[low : high + 1] = "━" * (high - low + 1)
+        cells[at] = "●"
+    return "".join(cells)
+
+
+def spark(values: Iterable[Measure]) -> str:
+    """One block per generation; a full block is 100 %."""
+    return "".join(BLOCKS[min(len(BLOCKS) - 1, int(m.mean * len(BLOCKS)))] for m in values)
+
+
+def _score(m: Measure | None) -> str:
+    return (
+        "not confirmed"
+        if m is None
+        else f"{100 * m.mean:5.1f} % ({100 * m.interval.low:.1f} to {100 * m.interval.high:.1f})"
+    )
+
+
+def _path(points: Sequence[tuple[int, Measure]]) -> str:
+    return " → ".join(f"{100 * m.mean:.0f}" for _, m in points) + " %"
+
+
+def _worse(generation: int, what: str, change: float) -> str:
+    return f"generation {generation}: {what}, {100 * change:+.1f} points"
