@@ -10,6 +10,7 @@ import json
 import math
 import re
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def load(model_dir: Path, dtype: torch.dtype, where: torch.device) -> Any:
 def _base(model_dir: Path, dtype: torch.dtype, where: torch.device) -> Any:
     try:
         from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
     except ImportError:
         raise MissingExtra("transformers", "models") from None
+    disable_progress_bar()
     files = sorted(p for p in model_dir.glob("*") if p.is_file())
     stats = [p.stat() for p in files]
     key = (
@@ -153,5 +156,8 @@ def _merge_by_peft(model_dir: Path, adapter: Path, dtype: torch.dtype, where: to
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
-    merged = PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads a property that transformers 5.23 renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        merged = PeftModel.from_pretrained(base, adapter).merge_and_unload()
     return merged.to(device=where, dtype=dtype).eval().requires_grad_(False)
