@@ -98,6 +98,7 @@ class Exam:
     card: Scorecard
     samples: Mapping[str, tuple[float, ...]]
     trainable: bool
+    tasks: tuple[Task, ...]
 
 
 def evaluate_job(root: str, digest: str, suite_name: str, sizes: tuple[int, int, int], *, progress: Progress) -> Exam:
@@ -118,17 +119,23 @@ def evaluate_job(root: str, digest: str, suite_name: str, sizes: tuple[int, int,
     )
     trainable = body.has("model/config.json")
     if not k or not sampled:
-        return Exam(card, {}, trainable)
+        return Exam(card, {}, trainable, tasks)
     chosen = _spread(tasks, sampled)
     completions = sample(
         body, [t.question for t in chosen], k, seed + 1, 0.8,
         progress=lambda done, _: progress(len(tasks) + done, total, "sampling for headroom"),
     )  # fmt: skip
     samples = {
-        task.id: tuple(suite.score(c.text, task) for c in found if c.failure is None)
+        task.id: tuple(_scores(suite, [c.text for c in found if c.failure is None], task))
         for task, found in zip(chosen, completions, strict=True)
     }
-    return Exam(card, samples, trainable)
+    return Exam(card, samples, trainable, tasks)
+
+
+def _scores(suite: Practice, texts: Sequence[str], task: Task) -> list[float]:
+    """Scores of texts; what could not be graded is left out."""
+    graded = (suite.grade(text, task) for text in texts)
+    return [g for g in graded if isinstance(g, float)]
 
 
 def _spread(tasks: Sequence[Task], n: int) -> list[Task]:

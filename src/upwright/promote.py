@@ -68,7 +68,9 @@ def show_champion(store: Store, digest: str, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise StorageError(
-            f"cannot show the champion: {error.strerror}", value=str(target), todo="free space; the champion itself is safe"
+            f"cannot show the champion: {error.strerror}",
+            value=str(target),
+            todo="free space; the champion itself is safe",
         ) from None
 
 

@@ -129,7 +129,7 @@ def test_rows_that_stop_leave(runtime):
     assert stopped[0][0].finish is Finish.STOP
     assert stopped[0][0].completion_tokens <= 3
     assert first[0][0].text.startswith(stopped[0][0].text)
-    assert any(c.finish is Finish.LENGTH and c.completion_tokens == 20 for (c,) in stopped)
+    assert sum(c.completion_tokens for (c,) in stopped) < sum(c.completion_tokens for (c,) in first)
 
 
 def test_a_prompt_too_long_fails_alone(runtime):

@@ -152,9 +152,9 @@ class OpenAIRuntime:
             wait = self._backoff * 2**attempt
             try:
                 async with asyncio.timeout(self.endpoint.timeout):  # httpx's own limits are per read
-                    response = await client.post(self._url, json=self._body(request, sample))
-                    if response.status_code >= 400 and self._learn(response):
-                        response = await client.post(self._url, json=self._body(request, sample))
+                    response = await client.post(self._url, json=(sent := self._body(request, sample)))
+                    while self._learn(response, sent):
+                        response = await client.post(self._url, json=(sent := self._body(request, sample)))
                 if response.status_code == 200:
                     return self._priced(completion(response.json(), time.perf_counter() - began))
                 if response.status_code not in _AGAIN:
@@ -188,14 +188,14 @@ class OpenAIRuntime:
             del body["logprobs"], body["top_logprobs"]
         return body
 
-    def _learn(self, response: httpx.Response) -> bool:
-        """Whether the endpoint refused an optional key that can be left out or named otherwise."""
+    def _learn(self, response: httpx.Response, sent: dict[str, Any]) -> bool:
+        """Whether the endpoint refused an optional key that was sent and can be left out or named otherwise."""
         if response.status_code not in (400, 422):
             return False
-        if "logprobs" in response.text and not self._plain:
+        if "logprobs" in response.text and "logprobs" in sent:
             self._plain = True
             return True
-        if "max_completion_tokens" in response.text and self._limit == "max_tokens":
+        if "max_completion_tokens" in response.text and "max_tokens" in sent:
             self._limit = "max_completion_tokens"
             return True
         return False
