@@ -81,9 +81,7 @@ class Improver:
     levers: Mapping[str, LeverRecord] = field(default_factory=dict)
 
 
-def choose(
-    improver: Improver, weaknesses: Sequence[Weakness], available: Sequence[str], rng: random.Random
-) -> str:
+def choose(improver: Improver, weaknesses: Sequence[Weakness], available: Sequence[str], rng: random.Random) -> str:
     """The lever to try next.
 
     Args:
@@ -206,7 +204,9 @@ def _check(improver: Improver, where: str) -> None:
     for key, (low, high) in ranges.items():
         value = getattr(improver, key)
         if not low <= value <= high:  # also refuses NaN
-            raise BodyError(f"{where}: {key} is out of range", value=value, todo=f"give a number from {low:g} to {high:g}")
+            raise BodyError(
+                f"{where}: {key} is out of range", value=value, todo=f"give a number from {low:g} to {high:g}"
+            )
     for name, record in improver.levers.items():
         numbers = asdict(record).values()
         if not all(0 <= n < float("inf") for n in numbers) or record.promotions > record.tests + 1e-6:

@@ -221,7 +221,13 @@ def _put_body(body: Path, model: Model) -> None:
     """Put the model into the body; large files of the cache are linked."""
     if model.kind != "hf":
         (body / "training.toml").unlink(missing_ok=True)
-    if model.path is None or not model.path.is_relative_to(cache_dir()):
+    if model.path is None:
+        install(model, body)
+        return
+    (body / "model").mkdir()
+    facts = {"name": model.name, "licence": model.licence, "sha256": model.sha256}
+    (body / "model" / "origin.toml").write_text(tomli_w.dumps(facts))
+    if not model.path.is_relative_to(cache_dir()):
         install(model, body)
         return
     sources = [model.path] if model.path.is_file() else [p for p in sorted(model.path.rglob("*")) if p.is_file()]

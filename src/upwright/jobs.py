@@ -132,7 +132,7 @@ def evaluate_job(root: str, digest: str, suite_name: str, sizes: tuple[int, int,
     return Exam(card, samples, trainable, tasks)
 
 
-def _scores(suite: Practice, texts: Sequence[str], task: Task) -> list[float]:
+def _scores(suite: Suite, texts: Sequence[str], task: Task) -> list[float]:
     """Scores of texts; what could not be graded is left out."""
     graded = (suite.grade(text, task) for text in texts)
     return [g for g in graded if isinstance(g, float)]
@@ -262,7 +262,7 @@ def build_job(
             raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
     changes = {path: value for path, value in built.changes.items() if not _same(store, parent, path, value)}
     if changes:
-        changes |= {path: data for path, data in extra.items()}
+        changes |= dict(extra)
     child = store.derive(parent, changes, proposal, {"rung": built.rung.value, **built.note})
     cost = replace(built.cost, seconds=time.monotonic() - clock, tokens=max(built.cost.tokens, bench.tokens))
     (bench.scratch / "built.json").write_bytes(canonical_json(to_json(Child(child.digest, built.rung.value, {}, cost))))

@@ -429,7 +429,7 @@ class Loop:
         line = read_lineage(self.project)
         if len(line.generations) < 2 or line.champion == line.generations[0].digest:
             return
-        if line.vault and line.vault[-1].champion == line.champion:
+        if line.vault and line.vault[-1].digest == line.champion:
             return
         self._event("prove", 0, 0, "opening the vault: the total gain, on tasks that no decision used")
         try:
@@ -458,8 +458,8 @@ class Loop:
         if budget.money is not None and self.spent["money"] >= budget.money:
             return "the charter's money is spent"
         if self.settings.goal < 1.0 and promoted:
-            confirmed = read_lineage(self.project).generations[-1].confirmed
-            if confirmed is not None and confirmed.score.value >= self.settings.goal:
+            score = read_lineage(self.project).generations[-1].score
+            if score is not None and score.mean >= self.settings.goal:
                 return f"the goal of {100 * self.settings.goal:.0f} % is reached"
         return ""
 

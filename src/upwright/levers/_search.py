@@ -278,4 +278,3 @@ def no_winner(race: Race, result: Result, options: int) -> BuildError:
         f"({race.cost.tasks} answers)",
         todo="the next proposal of this lever tries others",
     )
-

@@ -72,7 +72,9 @@ class Workshop(Protocol):
         """Answer and score tasks with any body directory (cached where it is a stored generation)."""
         ...
 
-    def sample(self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float) -> list[list[tuple[str, float]]]:
+    def sample(
+        self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float
+    ) -> list[list[tuple[str, float]]]:
         """``k`` sampled answers per task as ``(text, score)``, one list per task."""
         ...
 

@@ -101,7 +101,12 @@ class InferenceSearch:
         race = Race(workshop, parent, proposal.seed, settings.answers)
         own = _completions(before)
         options = [
-            Option(label, {"inference.toml": render_toml(new)}, _completions(new), settings.price * (_completions(new) - own))
+            Option(
+                label,
+                {"inference.toml": render_toml(new)},
+                _completions(new),
+                settings.price * (_completions(new) - own),
+            )
             for label, new in found.items()
         ]
         result = race.run(Option("the parent", {}, own), options, compare, settings.answers)
@@ -127,7 +132,9 @@ def _ranked(situation: Situation) -> list[dict[str, Any]]:
     form = max((w.errors.get(ErrorKind.WRONG_FORMAT, 0.0) for w in situation.weaknesses), default=0.0)
     room = max((w.headroom or 0.0 for w in situation.weaknesses), default=0.0)
     longer: list[dict[str, Any]] = [
-        {"max_tokens": tokens} for tokens in (2 * now.max_tokens, 4 * now.max_tokens) if cut > 0 and tokens <= MOST_TOKENS
+        {"max_tokens": tokens}
+        for tokens in (2 * now.max_tokens, 4 * now.max_tokens)
+        if cut > 0 and tokens <= MOST_TOKENS
     ]
     votes = [_drawn(n, t, "vote") for n, t in ((5, 0.7), (3, 0.5), (8, 0.7))]
     checks = [_drawn(n, t, "check") for n, t in ((3, 0.5), (5, 0.8))]
@@ -154,7 +161,9 @@ def _drawn(samples: int, temperature: float, choose: str) -> dict[str, Any]:
 def _apply(before: Inference, option: Mapping[str, Any]) -> Inference:
     known = {f.name for f in fields(Inference)}
     if unknown := sorted(set(option) - known):
-        raise BuildError("inference.toml has no such key", value=unknown[0], todo=f"known keys: {', '.join(sorted(known))}")
+        raise BuildError(
+            "inference.toml has no such key", value=unknown[0], todo=f"known keys: {', '.join(sorted(known))}"
+        )
     try:
         return msgspec.convert({**asdict(before), **option}, type=Inference)
     except msgspec.ValidationError as error:
@@ -167,5 +176,3 @@ def _completions(settings: Inference) -> float:
 
 def _label(option: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {value}" for key, value in option.items())
-
-

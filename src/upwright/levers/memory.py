@@ -121,7 +121,10 @@ class MemoryDeltas:
             "lessons": [e.answer for e in added if e.kind == "lesson"],
             "shown with each question": shown,
             "practice gain while choosing": round(result.gain, 4),
-            "tokens per task": [round(result.incumbent.tokens_per_answer, 1), round(result.winner.tokens_per_answer, 1)],
+            "tokens per task": [
+                round(result.incumbent.tokens_per_answer, 1),
+                round(result.winner.tokens_per_answer, 1),
+            ],
             "answers": race.cost.tasks,
         }
         return Built(changes, Rung.EXECUTION, note, race.cost)

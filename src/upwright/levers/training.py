@@ -1,0 +1,203 @@
+"""The training recipe itself: hyperparameters and data mix, searched with short trials, then one full training.
+
+Optuna's ask/tell interface proposes recipes (TPE, Bergstra et al. 2011); every trial trains for a few steps on the same
+examples and is judged by its loss on the same held-out practice answers; a trial that is worse than the median of
+the others at the same step is stopped (median pruning). The best recipe is then trained in full. What is
+learned is kept in two parts: ``training.toml`` (the recipe) and ``model/adapter/`` (the weights).
+
+The data mix is part of the recipe: answers of the body itself that a checker confirmed (``rejection`` collects them) and,
+for the rest, practice tasks with their gold answers. Departure from plain search: trials are ranked by answer loss, not by
+score, because a short trial's score is too coarse to rank by.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from upwright.bodies.body import Body, Training, render_toml
+from upwright.errors import BuildError, MissingExtra
+from upwright.levers._search import answers_for, fruitless, read_settings, worst
+from upwright.levers._sft import Lesson, Trained, Trial, fine_tune
+from upwright.levers.base import Built, Situation, Workshop
+from upwright.levers.rejection import DATA, Datum, choose_form, lesson, merge, read_data, rehearsal, render_data
+from upwright.records import Cost, Proposal, Rung, derive_seed
+from upwright.tasks.scorers import gold
+
+ATTEMPTS = 2
+SPACE: dict[str, tuple[Any, ...]] = {
+    "rank": (8, 16, 32),
+    "layers": (0.5, 0.67, 1.0),
+    "batch": (8, 16),
+    "rehearsal": (0.1, 0.2, 0.3),
+    "schedule": ("linear", "cosine"),
+}
+"""Choices of a trial, beside ``learning_rate`` (log-uniform between ``LEAST_RATE`` and ``MOST_RATE``)."""
+LEAST_RATE, MOST_RATE = 2e-4, 3e-3
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """Settings of a ``training`` proposal.
+
+    Attributes:
+        trials: recipes tried; ``trial_examples``: examples each is tried on.
+        examples: most examples of the full training; ``gold``: most of them that are practice with gold answers.
+        check: practice tasks on which the forms of the child are compared.
+        recipe: the recipe that the search starts from.
+    """
+
+    trials: int
+    trial_examples: int
+    examples: int
+    gold: int
+    check: int
+    recipe: Training
+
+
+class TrainingRecipe:
+    """The ``training`` lever."""
+
+    name = "training"
+    parts: tuple[str, ...] = ("model/adapter/", "training.toml", "inference.toml")
+    needs_weights = True
+
+    def propose(self, situation: Situation) -> Proposal | None:
+        """Four trials, then twice as many; then ``None``."""
+        weakness = worst(situation)
+        step = len(fruitless(situation, self.name))
+        if weakness is None or not situation.trainable or step >= ATTEMPTS:
+            return None
+        recipe = replace(situation.body.training, start="base")
+        effort = situation.effort
+        examples = max(16, round(recipe.examples * effort * (1 + step)))
+        settings = TrainingSettings(
+            trials=4 * (1 + step), trial_examples=max(12, round(96 * effort)), examples=examples, gold=examples // 2,
+            check=max(12, answers_for(effort) // 8), recipe=recipe,
+        )  # fmt: skip
+        return Proposal(
+            lever=self.name,
+            settings=msgspec.to_builtins(settings),
+            reason=f"{weakness.skill} passes {weakness.rate:.0%}: search the training recipe in {settings.trials} short trials, "
+            f"then train on up to {examples} examples",
+            author=f"upwright.levers.{self.name}",
+            parent=situation.parent,
+            seed=situation.rng.getrandbits(62),
+            weakness=weakness.skill,
+        )
+
+    def build(self, parent: Body, proposal: Proposal, workshop: Workshop) -> Built:
+        """Search, train in full, choose the child's form.
+
+        Raises:
+            BuildError: there is too little to train on, or every recipe diverged.
+        """
+        settings = read_settings(proposal, TrainingSettings)
+        if not parent.has("model/config.json"):
+            raise BuildError("this body has no weights to train", todo="use the prompt, inference and memory levers")
+        drawn = workshop.practice.draw(settings.gold + settings.check + 24, derive_seed(proposal.seed, "tasks"))
+        check, held, rest = drawn[: settings.check], drawn[settings.check :][:24], drawn[settings.check + 24 :]
+        golds = [
+            Datum(t.input, gold(t), t.skill, "practice", str(t.scorer.get("kind", "exact")), Rung.EXECUTION.value, 1.0)
+            for t in rest
+        ]
+        data = merge(read_data(parent), golds)[: settings.examples]
+        if len(data) < 12:
+            raise BuildError("too few examples to train on", value=len(data), todo="add practice tasks")
+        judge = [lesson(parent, t.input, gold(t)) for t in held]
+        trials = self._search(parent, data, judge, (settings, proposal.seed), workshop)
+        best = min(trials, key=lambda t: t["loss"])
+        recipe = msgspec.convert({**msgspec.to_builtins(settings.recipe), **best["recipe"]}, type=Training)
+        lessons = [lesson(parent, d.input, d.answer) for d in data]
+        lessons += rehearsal(parent, workshop.rehearsal, recipe, len(data), proposal.seed)
+        trained = _run(parent, lessons, recipe, workshop.scratch / "full", proposal.seed, workshop)
+        changes: dict[str, Any] = {
+            "model/adapter/adapter_config.json": (trained.adapter / "adapter_config.json").read_bytes(),
+            "model/adapter/adapter_model.safetensors": trained.adapter / "adapter_model.safetensors",
+            DATA: render_data(data),
+            "training.toml": render_toml(recipe),
+        }
+        chosen, forms = choose_form(parent, changes, check, proposal.seed, workshop)
+        note = {
+            "trials": trials, "chosen recipe": best["recipe"], "examples": len(lessons),
+            "of them gold": sum(d.by == "practice" for d in data), "loss": list(trained.losses),
+            "held-out loss": list(trained.held_out), "practice score of the child": forms,
+        }  # fmt: skip
+        return Built(chosen, Rung.EXECUTION, note, Cost(tokens=trained.tokens + sum(t["tokens"] for t in trials)))
+
+    def _search(
+        self, parent: Body, data: Sequence[Datum], judge: Sequence[Lesson], plan: tuple[TrainingSettings, int],
+        workshop: Workshop,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """Every trial as ``{"recipe", "loss", "steps", "pruned", "tokens"}``; losses in nats, lower is better."""
+        try:
+            import optuna
+        except ImportError:
+            raise MissingExtra("optuna", "models") from None
+        settings, seed = plan
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            sampler=optuna.samplers.TPESampler(seed=seed % 2**31, n_startup_trials=3),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=0),
+        )
+        start = msgspec.to_builtins(settings.recipe)
+        study.enqueue_trial({k: start[k] for k in (*SPACE, "learning_rate") if _inside(k, start[k])})
+        subset = random.Random(seed).sample(list(data), min(len(data), settings.trial_examples))
+        found: list[dict[str, Any]] = []
+        for number in range(settings.trials):
+            trial = study.ask()
+            chosen: dict[str, Any] = {
+                key: trial.suggest_categorical(key, list(values)) for key, values in SPACE.items()
+            }
+            chosen["learning_rate"] = float(
+                f"{trial.suggest_float('learning_rate', LEAST_RATE, MOST_RATE, log=True):.3g}"
+            )
+            recipe = msgspec.convert({**start, **chosen, "epochs": 1.0}, type=Training)
+            lessons = [lesson(parent, d.input, d.answer) for d in subset]
+            result = self._trial(parent, lessons, judge, (recipe, trial, number, seed), workshop)
+            loss, pruned = result.held_out[-1] if result.held_out else float("inf"), bool(result.stopped)
+            state = optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE
+            study.tell(trial, None if pruned else loss, state=state)
+            found.append(
+                {
+                    "recipe": chosen,
+                    "loss": round(loss, 4),
+                    "steps": result.steps,
+                    "pruned": result.stopped,
+                    "tokens": result.tokens,
+                }
+            )
+        return found
+
+    def _trial(
+        self, parent: Body, lessons: Sequence[Lesson], judge: Sequence[Lesson], which: tuple[Training, Any, int, int],
+        workshop: Workshop,
+    ) -> Trained:  # fmt: skip
+        recipe, trial, number, seed = which
+
+        def prune(done: int, loss: float) -> str:
+            trial.report(loss, done)
+            return f"worse than the median of the other trials at step {done}" if trial.should_prune() else ""
+
+        try:
+            return fine_tune(
+                parent.root / "model", lessons, recipe, workshop.scratch / f"trial-{number}", derive_seed(seed, "trial"),
+                workshop.progress, Trial(judge, prune),
+            )  # fmt: skip
+        except BuildError as error:
+            return Trained(Path(), 0, 0, (), (), error.what)
+
+
+def _inside(key: str, value: object) -> bool:
+    return value in SPACE[key] if key in SPACE else isinstance(value, float) and LEAST_RATE <= value <= MOST_RATE
+
+
+def _run(
+    parent: Body, lessons: Sequence[Lesson], recipe: Training, scratch: Path, seed: int, workshop: Workshop
+) -> Trained:
+    return fine_tune(parent.root / "model", lessons, recipe, scratch, derive_seed(seed, "train"), workshop.progress)
