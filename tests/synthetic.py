@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import random
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -212,6 +215,14 @@ def build(root: Path) -> Path:
     world.journal.write("propose", world.round, to_json(proposal))
     world.close()
     return root
+
+
+@functools.cache
+def past() -> Path:
+    """The project of :func:`build`, made once per process; read it, do not change it."""
+    folder = Path(tempfile.mkdtemp(prefix="upwright-past-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return build(folder / "demo")
 
 
 def waiting(root: Path) -> Path:

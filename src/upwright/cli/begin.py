@@ -17,8 +17,8 @@ models = typer.Typer(help="List the models that can be fetched by name, or fetch
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(init)
-    app.command()(doctor)
+    app.command(short_help="Make a project directory.")(init)
+    app.command(short_help="Check this machine and the project.")(doctor)
     app.add_typer(models, name="models")
 
 
@@ -93,7 +93,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
             line = Text.assemble((f"{check.state:<5}", styles[check.state]), f"{check.name:<10} {check.told}")
             if check.todo:
                 line.append(f"\n                 → {check.todo}")
-            out.print(line)
+            out.print(line, soft_wrap=True)
     if any(c.state == "fail" for c in found):
         raise typer.Exit(1)
 

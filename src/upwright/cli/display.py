@@ -43,6 +43,7 @@ class Display:
         self._live: Any = None
         self._plain: tuple[object, ...] = ()
         self._plain_at = 0.0
+        self._proving: tuple[int, float] = (-1, 0.0)
 
     def __enter__(self) -> Display:
         self._refresh()
@@ -66,6 +67,8 @@ class Display:
         if event.note.startswith("ended: "):
             self.last = event.note
         self.event = event
+        if event.verb == "prove" and self._proving[0] != event.round:
+            self._proving = (event.round, time.time() - 1.0)
         if closed:
             self._refresh()
         if self._live is None:
@@ -163,7 +166,10 @@ class Display:
         from rich.text import Text
 
         try:
-            view = json.loads((self.project.warden / "people" / "progress.json").read_bytes())
+            path = self.project.warden / "people" / "progress.json"
+            if path.stat().st_mtime < self._proving[1]:  # of an earlier test
+                return []
+            view = json.loads(path.read_bytes())
             needed = float(view["log_threshold"])
             suites = dict(view["suites"])
         except (OSError, ValueError, KeyError, TypeError):

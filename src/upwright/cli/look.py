@@ -30,8 +30,10 @@ Gen = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, log, show, diff):
-        app.command()(command)
+    app.command(short_help="Show where the project stands.")(status)
+    app.command(short_help="List generations, or every candidate.")(log)
+    app.command(short_help="Show one generation and its evidence.")(show)
+    app.command(short_help="Compare two generations as text.")(diff)
 
 
 def status(context: typer.Context, as_json: Json = False) -> None:

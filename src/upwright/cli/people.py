@@ -15,8 +15,10 @@ Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason; goe
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (approve, refuse, rollback, amend):
-        app.command()(command)
+    app.command(short_help="Agree to a promotion.")(approve)
+    app.command(short_help="Say no to a promotion.")(refuse)
+    app.command(short_help="Make an earlier generation champion.")(rollback)
+    app.command(short_help="Put an edited charter in force.")(amend)
 
 
 def approve(context: typer.Context, test: Test, by: By = "", as_json: Json = False) -> None:

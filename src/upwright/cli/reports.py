@@ -13,8 +13,10 @@ from upwright.cli.look import Gen
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (report, verify, calibrate, export):
-        app.command()(command)
+    app.command(short_help="Report the whole run, here or as a page.")(report)
+    app.command(short_help="Check the ledger and every generation.")(verify)
+    app.command(short_help="Measure how often the gate errs.")(calibrate)
+    app.command(short_help="Write a generation for other programs.")(export)
 
 
 def report(

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (run, stop, resume):
-        app.command()(command)
+    app.command(short_help="Improve until the budget, the goal or Ctrl-C.")(run)
+    app.command(short_help="Stop a run from elsewhere.")(stop)
+    app.command(short_help="Let a stopped project go on.")(resume)
 
 
 def run(

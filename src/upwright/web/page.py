@@ -213,7 +213,7 @@ def _rejected(candidates: Iterable[CandidateLine]) -> str:
             rows.append((str(c.round), _t(c.lever), word, gain, _t(c.why), _t(c.reason)))
     if not rows:
         return "<h2>What was rejected</h2><p>Nothing yet.</p>"
-    table = _table(("round", "lever", "verdict", "practice", "why not", "why it was tried"), rows, numeric=(0, 3))
+    table = _table(("round", "lever", "verdict", "practice", "why not", "why it was tried"), rows, numeric=(0, 3), whole=(1, 2))
     body = table if len(rows) <= 20 else f"<details><summary>All {len(rows)} candidates</summary>{table}</details>"
     return f'<h2>What was rejected</h2><p class="soft">{len(rows)} candidates did not make it.</p>{body}'
 
@@ -283,9 +283,12 @@ def _reading() -> str:
 # ---- small pieces -------------------------------------------------------------------------------
 
 
-def _table(columns: Cells, rows: Iterable[Cells], numeric: Sequence[int] = ()) -> str:
+def _table(columns: Cells, rows: Iterable[Cells], numeric: Sequence[int] = (), whole: Sequence[int] = ()) -> str:
+    """A table; ``numeric`` columns stand to the right, ``whole`` ones are not broken."""
+
     def cell(tag: str, i: int, text: str) -> str:
-        return f"<{tag}{' class=' + chr(34) + 'n' + chr(34) if i in numeric else ''}>{text}</{tag}>"
+        kind = ' class="n"' if i in numeric else ' class="w"' if i in whole else ""
+        return f"<{tag}{kind}>{text}</{tag}>"
 
     head = "".join(cell("th", i, c) for i, c in enumerate(columns))
     body = "".join("<tr>" + "".join(cell("td", i, c) for i, c in enumerate(row)) + "</tr>" for row in rows)
