@@ -94,7 +94,7 @@ def choose(improver: Improver, weaknesses: Sequence[Weakness], available: Sequen
     pressing = relevance(weaknesses, names)
     uniform = rng.random() < improver.exploration
     lucky = names[rng.randrange(len(names))]
-    indices = {name: _draw(improver, name, pressing[name], rng) for name in names}
+    indices = {name: _draw(improver, name, pressing[name], rng, hints or {}) for name in names}
     return lucky if uniform else max(names, key=lambda name: indices[name])
 
 
@@ -134,7 +134,14 @@ def relevance(weaknesses: Sequence[Weakness], names: Sequence[str]) -> dict[str,
     return {name: total / lost for name, total in found.items()} if lost > 0 else dict.fromkeys(names, 0.5)
 
 
-def _draw(improver: Improver, lever: str, pressing: float, rng: random.Random) -> float:
+def expected_seconds(improver: Improver, lever: str, hint: float | None = None) -> float:
+    """Seconds that a round of this lever takes: its mean so far, shrunk towards its own hint."""
+    record = improver.levers.get(lever, LeverRecord())
+    prior = improver.prior_seconds if hint is None else hint
+    return (improver.prior_strength * prior + record.seconds) / (improver.prior_strength + record.tests)
+
+
+def _draw(improver: Improver, lever: str, pressing: float, rng: random.Random, hints: Mapping[str, float]) -> float:
     """One draw of ``chance × gain / seconds``."""
     record = improver.levers.get(lever, LeverRecord())
     strength = improver.prior_strength
@@ -143,8 +150,7 @@ def _draw(improver: Improver, lever: str, pressing: float, rng: random.Random) -
     chance = rng.betavariate(strength * prior + record.promotions, strength * (1 - prior) + failures)
     shape = strength + record.promotions
     gain = rng.gammavariate(shape, (strength * improver.prior_gain + record.gain) / shape**2)
-    seconds = (strength * improver.prior_seconds + record.seconds) / (strength + record.tests)
-    return chance * gain / seconds
+    return chance * gain / expected_seconds(improver, lever, hints.get(lever))
 
 
 def _mean_seconds(improver: Improver, record: LeverRecord) -> float:

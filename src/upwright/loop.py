@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from upwright.allocate import Improver, choose, learn
+from upwright.allocate import Improver, choose, expected_seconds, learn
 from upwright.allocate import load as load_improver
 from upwright.allocate import render as render_improver
 from upwright.bodies.body import Body
@@ -178,7 +178,7 @@ class Loop:
         weaknesses = self.diagnose(champion, exam)
         proposal = self.propose(champion, exam, weaknesses)
         if proposal is None:
-            self.ended = "no lever has anything left to try; raise the effort, or allow more parts"
+            self.ended = self.ended or "no lever has anything left to try; raise the effort, or allow more parts"
             return False
         child = self.build(proposal)
         try:
@@ -236,10 +236,16 @@ class Loop:
             effort=self.settings.effort,
             rng=rng,
         )
-        available = [name for name in self.names if self._may_use(self._lever(name), situation.trainable)]
         improver = self._improver()
+        levers = {name: self._lever(name) for name in self.names}
+        hints = {name: lever.seconds * self.settings.effort for name, lever in levers.items()}
+        available = [name for name, lever in levers.items() if self._may_use(lever, situation.trainable)]
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            available = [name for name in available if expected_seconds(improver, name, hints[name]) <= left]
+            self.ended = "" if available else f"{left:.0f} seconds are left, too few for a round of any lever"
         while available:
-            name = choose(improver, weaknesses, available, rng)
+            name = choose(improver, weaknesses, available, rng, hints)
             proposal = self._lever(name).propose(replace(situation, rng=random.Random(seed)))
             if proposal is not None:
                 self.lever = name

@@ -21,7 +21,7 @@ from upwright.bodies.body import Body
 from upwright.errors import BuildError
 from upwright.levers.base import Attempt, Changes, Situation, Workshop
 from upwright.records import Cost, Decision, Proposal, Scorecard, Task, Weakness
-from upwright.tasks.scorers import as_text
+from upwright.tasks.scorers import gold as gold_text
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ def verified_cases(workshop: Workshop, parent: Body, tasks: Sequence[Task], seed
     cases = {}
     unsure = []
     for task in tasks:
-        gold = as_text(task.answer)
+        gold = gold_text(task)
         if gold.strip() and _full_marks(workshop, gold, task):
             cases[task.id] = Case(task, gold, "gold")
         else:

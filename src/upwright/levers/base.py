@@ -100,6 +100,8 @@ class Lever(Protocol):
     parts: tuple[str, ...]
     """Paths (files, or folders ending in ``/``) that this lever changes."""
     needs_weights: bool
+    seconds: float
+    """Rough wall seconds of one round at effort 1.0 on two CPU cores: the allocator's prior, nothing more."""
 
     def propose(self, situation: Situation) -> Proposal | None:
         """The next thing to try, or ``None``."""

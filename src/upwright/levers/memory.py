@@ -38,7 +38,7 @@ from upwright.levers._shapes import shapes
 from upwright.levers.base import Built, Situation, Workshop
 from upwright.records import Proposal, Rung, Task, derive_seed
 
-LADDER = ((24, (2, 4)), (96, (4, 8)), (240, (1, 6)))
+LADDER = ((160, (2, 4)), (320, (3, 6)), (480, (1, 8)))
 """(cases to add, entries to show); one step further after every attempt on this parent that was not promoted."""
 MOST_ENTRIES = 1000
 """A memory with more entries is not added to."""
@@ -70,6 +70,7 @@ class MemoryDeltas:
     name = "memory"
     parts: tuple[str, ...] = ("memory.jsonl", "inference.toml")
     needs_weights = False
+    seconds = 120.0
 
     def propose(self, situation: Situation) -> Proposal | None:
         """More cases after each attempt that failed on this parent; then ``None``."""

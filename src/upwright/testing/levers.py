@@ -54,7 +54,9 @@ def fake_task(number: int) -> Task:
         "yes or no": ("yes", "no")[number // 4 % 2],
         "names": ("Ann", "Bo", "Cy", "Di", "Ed")[number // 4 % 5],
     }[skill]
-    return Task(f"t{number}", f"About {skill}: question {number}?", answer, skill, number % 3 + 1, check={"kind": "any"})
+    return Task(
+        f"t{number}", f"About {skill}: question {number}?", answer, skill, number % 3 + 1, check={"kind": "any"}
+    )
 
 
 class FakePractice:
