@@ -81,11 +81,18 @@ class Improver:
     levers: Mapping[str, LeverRecord] = field(default_factory=dict)
 
 
-def choose(improver: Improver, weaknesses: Sequence[Weakness], available: Sequence[str], rng: random.Random) -> str:
+def choose(
+    improver: Improver,
+    weaknesses: Sequence[Weakness],
+    available: Sequence[str],
+    rng: random.Random,
+    hints: Mapping[str, float] | None = None,
+) -> str:
     """The lever to try next.
 
     Args:
         available: names that may be chosen (at least one); their order does not matter.
+        hints: seconds that each lever itself expects of a round; ``prior_seconds`` for one without.
         rng: seeded; the same state gives the same choice.
     """
     names = sorted(set(available))
