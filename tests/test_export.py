@@ -78,3 +78,33 @@ def test_refusals(project: Project, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         export(project, "1", Path("/proc/nowhere/out"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks for the old name
+def test_an_adapter_is_merged(tmp_path: Path) -> None:
+    """Plain transformers loads the export, and it says what base and adapter say together."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from upwright.testing.tiny import tiny_model
+
+    root = tmp_path / "demo"
+    synthetic.write_project(root)
+    (root / "body" / "model.toml").unlink()
+    model = tiny_model(root / "body" / "model")
+    base = AutoModelForCausalLM.from_pretrained(model)
+    tuned = get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "down_proj"]))
+    tuned.save_pretrained(model / "adapter")
+    project = Project.open(root)
+    found(project)
+    made = export(project, "0", tmp_path / "out")
+    assert not (made / "adapter").exists()
+    assert AutoTokenizer.from_pretrained(made).chat_template
+    whole = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), model / "adapter")
+    tokens = torch.arange(3, 20)[None]
+    with torch.inference_mode():
+        expected, got = whole(tokens).logits, AutoModelForCausalLM.from_pretrained(made)(tokens).logits
+        plain = AutoModelForCausalLM.from_pretrained(model)(tokens).logits
+    assert torch.allclose(got, expected, atol=1e-4)
+    assert not torch.allclose(got, plain, atol=1e-2)

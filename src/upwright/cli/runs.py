@@ -35,11 +35,10 @@ def run(
     """
     from upwright.cli.display import Display
     from upwright.errors import Stopped
-    from upwright.founding import edited_since, found
+    from upwright.founding import edited_since
 
     project = project_of(context)
     try:
-        found(project)
         for path in edited_since(project):
             console(stderr=True).print(
                 f"note: {path} was edited after the first run; that has no effect on this project"
@@ -64,7 +63,7 @@ def run(
             },
         )
     else:
-        _outcome(line, display.last)
+        _outcome(line, display.last if display.console.is_terminal else "")
 
 
 def _json_line(event: Any) -> None:

@@ -149,10 +149,10 @@ def _file(file: FileDiff) -> str:
         return f"<p><code>{_t(file.path)}</code> {file.kind}: {before}now {after}</p>"
     kinds = {"+": "add", "-": "del", "@": "at"}
     spans = "".join(f'<span class="{kinds.get(text[:1], "")}">{_t(text) or " "}</span>' for text in file.lines)
-    is_long = len(file.lines) > 40
+    aside = len(file.lines) > 40 or file.path == "improver.toml"  # which every generation brings along
     body = f"<pre>{spans}</pre>"
     title = f"<code>{_t(file.path)}</code> {file.kind}"
-    return f"<details{'' if is_long else ' open'}><summary>{title}</summary>{body}</details>"
+    return f"<details{'' if aside else ' open'}><summary>{title}</summary>{body}</details>"
 
 
 def _evidence(g: GenerationLine) -> str:
@@ -213,7 +213,9 @@ def _rejected(candidates: Iterable[CandidateLine]) -> str:
             rows.append((str(c.round), _t(c.lever), word, gain, _t(c.why), _t(c.reason)))
     if not rows:
         return "<h2>What was rejected</h2><p>Nothing yet.</p>"
-    table = _table(("round", "lever", "verdict", "practice", "why not", "why it was tried"), rows, numeric=(0, 3), whole=(1, 2))
+    table = _table(
+        ("round", "lever", "verdict", "practice", "why not", "why it was tried"), rows, numeric=(0, 3), whole=(1, 2)
+    )
     body = table if len(rows) <= 20 else f"<details><summary>All {len(rows)} candidates</summary>{table}</details>"
     return f'<h2>What was rejected</h2><p class="soft">{len(rows)} candidates did not make it.</p>{body}'
 
