@@ -80,12 +80,11 @@ def test_refusals(project: Project, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks for the old name
 def test_an_adapter_is_merged(tmp_path: Path) -> None:
-    """Plain transformers loads the export, and it says what base and adapter say together."""
+    """Plain transformers loads the export, and its weights are W + (alpha / rank) · B A."""
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
 
     from upwright.testing.tiny import tiny_model
 
@@ -93,18 +92,21 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
     synthetic.write_project(root)
     (root / "body" / "model.toml").unlink()
     model = tiny_model(root / "body" / "model")
-    base = AutoModelForCausalLM.from_pretrained(model)
-    tuned = get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "down_proj"]))
-    tuned.save_pretrained(model / "adapter")
+    name = "model.layers.0.self_attn.q_proj"
+    draw = torch.Generator().manual_seed(0)
+    down, up = torch.randn(4, 32, generator=draw), torch.randn(32, 4, generator=draw)
+    (model / "adapter").mkdir()
+    lora = {f"base_model.model.{name}.lora_A.weight": down, f"base_model.model.{name}.lora_B.weight": up}
+    save_file(lora, model / "adapter" / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "target_modules": ["q_proj"]}
+    (model / "adapter" / "adapter_config.json").write_text(json.dumps(settings))
     project = Project.open(root)
     found(project)
     made = export(project, "0", tmp_path / "out")
     assert not (made / "adapter").exists()
-    assert AutoTokenizer.from_pretrained(made).chat_template
-    whole = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), model / "adapter")
-    tokens = torch.arange(3, 20)[None]
-    with torch.inference_mode():
-        expected, got = whole(tokens).logits, AutoModelForCausalLM.from_pretrained(made)(tokens).logits
-        plain = AutoModelForCausalLM.from_pretrained(model)(tokens).logits
-    assert torch.allclose(got, expected, atol=1e-4)
-    assert not torch.allclose(got, plain, atol=1e-2)
+    assert (made / "tokenizer.json").is_file()
+    before = load_file(model / "model.safetensors")
+    after = AutoModelForCausalLM.from_pretrained(made).state_dict()
+    for key, old in before.items():
+        new = old + 2 * up @ down if key == f"{name}.weight" else old
+        assert torch.allclose(after[key], new, atol=1e-5), key

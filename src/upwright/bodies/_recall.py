@@ -12,6 +12,8 @@ import numpy as np
 
 _TOKEN = re.compile(r"\d+|[^\W\d_]+|[^\w\s]")
 _K1, _B = 1.2, 0.75
+RELEVANT = 0.2
+"""Least BM25 score of a memory that is shown, as a share of the question's total rarity."""
 
 
 def tokens(text: str) -> list[str]:
@@ -38,17 +40,26 @@ class Recall:
                 often.append(times)
         self._size = len(texts)
         self._weights: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._rarity: dict[str, float] = {}
         for token, (ids, often) in postings.items():
             rare = math.log(1 + (len(texts) - len(ids) + 0.5) / (len(ids) + 0.5))
+            self._rarity[token] = rare
             at, tf = np.array(ids), np.array(often, dtype=np.float64)
             self._weights[token] = (at, rare * tf * (_K1 + 1) / (tf + norm[at]))
 
     def nearest(self, text: str, n: int) -> list[int]:
-        """Indices of the ``n`` most similar texts, nearest last; texts that share nothing are left out."""
+        """Indices of the ``n`` most similar texts, nearest last.
+
+        A text that has too little of what is rare in the question (:data:`RELEVANT`) is left out, so that a
+        question of another kind is asked without memories rather than with misleading ones.
+        """
         scores = np.zeros(self._size)
-        for token in sorted(set(tokens(text))):
+        asked = sorted(set(tokens(text)))
+        unseen = math.log(1 + (self._size + 0.5) / 0.5)
+        enough = RELEVANT * sum(self._rarity.get(token, unseen) for token in asked)
+        for token in asked:
             if token in self._weights:
                 at, weight = self._weights[token]
                 scores[at] += weight
         order = np.argsort(scores, kind="stable")[max(0, self._size - n) :]
-        return [int(i) for i in order if scores[i] > 0]
+        return [int(i) for i in order if scores[i] > enough]
