@@ -139,6 +139,22 @@ def test_a_prompt_too_long_fails_alone(runtime):
     assert short[0].failure is None
 
 
+def test_a_sliding_window_bounds_the_context_and_other_layers_are_refused():
+    from types import SimpleNamespace
+
+    from upwright.bodies.runtimes.transformers import _context
+
+    def context(**settings):
+        return _context(SimpleNamespace(max_position_embeddings=4096, **settings))
+
+    assert context() == 4096
+    assert context(sliding_window=512, layer_types=["full_attention", "sliding_attention"]) == 512
+    assert context(sliding_window=512, layer_types=["full_attention"]) == 4096
+    assert context(sliding_window=512, use_sliding_window=False) == 4096
+    with pytest.raises(ModelError, match="attention layers only"):
+        context(layer_types=["linear_attention", "full_attention"])
+
+
 @pytest.mark.parametrize(
     ("error", "kind"), [(ValueError("boom"), FailureKind.CRASH), (MemoryError(), FailureKind.INFRASTRUCTURE)]
 )

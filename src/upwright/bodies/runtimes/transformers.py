@@ -66,6 +66,7 @@ class TransformersRuntime:
             self.tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"the tokenizer cannot be loaded: {error}", value=str(self.path)) from error
+        _context(self.model.config.get_text_config())
         self.stops = _stops(self.model, self.tokenizer)
         self.rows = rows or ROWS[device.type]
 
@@ -112,7 +113,7 @@ class TransformersRuntime:
     @property
     def _context(self) -> int:
         """Most tokens that the model reads and writes in one completion."""
-        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 1 << 20)
+        return _context(self.model.config.get_text_config())
 
     @property
     def _token_bytes(self) -> int:
@@ -144,6 +145,27 @@ class TransformersRuntime:
     def close(self) -> None:
         """Let go of the weights; shared base weights stay while another runtime uses them."""
         self.model = None
+
+
+def _context(config: Any) -> int:
+    """Most tokens of a prompt and its completion: the trained context, and no more than a sliding window.
+
+    Within its window sliding attention is full attention, which is all that the slots' cache knows.
+
+    Raises:
+        ModelError: the model has layers that are not attention.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if strange := kinds - {"full_attention", "sliding_attention"}:
+        raise ModelError(
+            "this runtime knows attention layers only",
+            value=sorted(strange),
+            todo="serve the model (vLLM, llama.cpp) and name the endpoint in model.toml",
+        )
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if kinds == {"full_attention"}:
+        window = None
+    return min(int(getattr(config, "max_position_embeddings", None) or 1 << 20), int(window or 1 << 20))
 
 
 def _completion(row: Any, text: str) -> Completion:
