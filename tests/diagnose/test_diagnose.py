@@ -264,7 +264,7 @@ def test_each_weakness_is_named_with_its_size_its_kind_and_a_lever_that_can_reac
     by = {w.skill: w for w in found.weaknesses}
     assert by["form"].rate == 0.25
     assert by["form"].errors == {"wrong format": 1.0}
-    assert by["form"].levers[0] == "prompt"
+    assert by["form"].levers[:2] == ("memory", "prompt")
     assert by["cut"].errors == {"truncated": 1.0}
     assert by["cut"].levers[0] == "inference"
     assert by["room"].headroom == pytest.approx(0.75)

@@ -1,0 +1,1 @@
+"""Benchmarks: ``make bench`` runs them all; each also runs alone, ``python -m benchmarks.NAME``."""
