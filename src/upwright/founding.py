@@ -238,6 +238,7 @@ def _put_body(body: Path, model: Model) -> None:
         if source.stat().st_size >= LARGE:
             with contextlib.suppress(OSError):
                 os.link(source, place)
+                place.chmod(0o444)  # it is the cache's file too: replace it, do not write into it
                 continue
         shutil.copyfile(source, place)
 

@@ -93,7 +93,7 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
             line = Text.assemble((f"{check.state:<5}", styles[check.state]), f"{check.name:<10} {check.told}")
             if check.todo:
                 line.append(f"\n                 → {check.todo}")
-            out.print(line, soft_wrap=True)
+            out.print(line)
     if any(c.state == "fail" for c in found):
         raise typer.Exit(1)
 
@@ -121,7 +121,7 @@ def list_models(as_json: Json = False) -> None:
         table.add_column(name, overflow="fold", no_wrap=name == "name")
     for e in found:
         table.add_row(e.name, e.kind, f"{amount(e.size)}B", e.licence, "yes" if e.cached else "no", e.source)
-    console().print(table)
+    console().print(table, soft_wrap=False)
 
 
 @models.command("fetch")

@@ -59,11 +59,15 @@ def emit(command: str, data: Any) -> None:
     )
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A terminal that does not read markup in what models wrote."""
+def console(*, stderr: bool = False, wrap: bool = False) -> Console:
+    """A terminal that does not read markup in what models wrote.
+
+    Args:
+        wrap: fit everything to the terminal's width (for views); else lines are left whole, and only tables are fitted.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=False, emoji=False)
+    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=not wrap, emoji=False)
 
 
 def person(given: str) -> str:

@@ -76,7 +76,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
             ("waits for you", f"test {test} passed the gate: `upwright approve {test}` or `upwright refuse {test}`")
         )
     for name, value in rows:
-        out.print(f"  {name:<16} {value}", soft_wrap=True)
+        out.print(f"  {name:<16} {value}")
 
 
 def _score(line: GenerationLine) -> str:
@@ -121,7 +121,7 @@ def log(
         gain = gained(g.confirmation.gain) if g.confirmation else "–"
         cells = (f"{mark}{g.number}", g.digest[:10], g.lever or "–", measured(g.score), gain, g.reason)
         table.add_row(*(Text(c) for c in cells))
-    out.print(table)
+    out.print(table, soft_wrap=False)
     if all_:
         _print_candidates(line)
 
@@ -138,7 +138,7 @@ def _print_candidates(line: Lineage) -> None:
     for c in line.candidates:
         cells = (str(c.round), c.lever, points(c.gain), verdict(c), c.why or "under way")
         table.add_row(*(Text(cell) for cell in cells))
-    out.print(table)
+    out.print(table, soft_wrap=False)
 
 
 def verdict(candidate: CandidateLine) -> str:
@@ -183,7 +183,7 @@ def _print_candidate(c: CandidateLine) -> None:
         ("verdict", verdict(c)),
         ("why", c.why),
     ):
-        out.print(f"  {name:<16} {value}", soft_wrap=True)
+        out.print(f"  {name:<16} {value}")
 
 
 def _print_generation(line: Lineage, g: GenerationLine) -> None:
@@ -213,7 +213,7 @@ def _print_generation(line: Lineage, g: GenerationLine) -> None:
             )
         )
     for name, value in rows:
-        out.print(f"  {name:<16} {value}", soft_wrap=True)
+        out.print(f"  {name:<16} {value}")
     if g.evidence:
         e = g.evidence
         out.print(f"evidence of test {e.test}: e-value {amount(e.e_value)} of {e.threshold:.0f} needed; {e.reason}")

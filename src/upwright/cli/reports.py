@@ -89,7 +89,7 @@ def calibrate(context: typer.Context, as_json: Json = False) -> None:
     from upwright.cli.display import Display
     from upwright.web.facts import calibration_lines
 
-    with Display(project, console()) as display:
+    with Display(project, console(wrap=True)) as display:
         record = importlib.import_module("upwright.calibrate").calibrate(project, on_event=display)
     out = console()
     for text in calibration_lines(_plain(record)):

@@ -47,7 +47,7 @@ def run(
         from upwright.loop import run as improve
 
         limits = Limits(generations=generations, rounds=rounds, minutes=minutes)
-        display = Display(project, console())
+        display = Display(project, console(wrap=True))
         with nullcontext() if as_json else display:
             line = improve(project, limits=limits, on_event=_json_line if as_json else display)
     except KeyboardInterrupt:
