@@ -11,7 +11,7 @@ from upwright.lines import Measure
 from upwright.project import Project
 from upwright.records import Interval
 from upwright.web.diffs import compare
-from upwright.web.facts import Facts, gather, headline
+from upwright.web.facts import Facts, calibration_lines, gather, headline
 from upwright.web.page import render
 from upwright.web.svg import Point, curve
 from upwright.web.terminal import band, lines, spark
@@ -143,6 +143,11 @@ def test_diffs(tmp_path: Path) -> None:
     assert (memory.path, memory.kind, memory.lines) == ("memory.jsonl", "added", None)
     assert (weights.lines, weights.before_size, weights.after_size) == (None, 2000, 3000)
     assert compare(store, old, old) == ()
+
+
+def test_a_calibration_speaks_for_itself() -> None:
+    assert calibration_lines({"summary": ["One.", "Two."], "runs": 3}) == ["One.", "Two."]
+    assert calibration_lines({"false_rate": 0.038, "ok": True}) == ["false rate: 0.038", "ok: yes"]
 
 
 def test_curve_stays_in_its_frame() -> None:

@@ -181,7 +181,9 @@ def headline(facts: Facts) -> str:
 
 
 def calibration_lines(record: Mapping[str, Any]) -> list[str]:
-    """A calibration record as readable lines, whatever its keys."""
+    """A calibration record as readable lines: its own summary, or its values, whatever their keys."""
+    if record.get("summary"):
+        return [str(text) for text in record["summary"]]
     return [f"{key.replace('_', ' ')}: {_value(value)}" for key, value in record.items() if key != "schema"]
 
 
