@@ -87,3 +87,11 @@ def rollback(door: Door, store: Store, digest: str, why: str) -> str:
         raise WardenError("this generation is the champion already", value=generation.digest[:12])
     door.rollback(generation.digest, "human", why)
     return generation.digest
+
+
+def record_calibration(home: Path, facts: Mapping[str, Any]) -> None:
+    """Put what a calibration measured on the ledger of the warden in ``home``: a note for people, which costs no error."""
+    from upwright.warden.door import Door as WardenDoor
+
+    with WardenDoor.open(home) as door:
+        door.note("calibration", facts)

@@ -80,17 +80,17 @@ def verify(context: typer.Context, as_json: Json = False) -> None:
 
 def calibrate(context: typer.Context, as_json: Json = False) -> None:
     """Measure the gate with candidates that cannot be better: how often would it promote them?"""
-    import importlib
+    from upwright.calibrate import calibrate as measure
 
     project = project_of(context)
     if as_json:
-        emit("calibrate", {"record": importlib.import_module("upwright.calibrate").calibrate(project, on_event=None)})
+        emit("calibrate", {"record": measure(project, on_event=None)})
         return
     from upwright.cli.display import Display
     from upwright.web.facts import calibration_lines
 
     with Display(project, console(wrap=True)) as display:
-        record = importlib.import_module("upwright.calibrate").calibrate(project, on_event=display)
+        record = measure(project, on_event=display)
     out = console()
     for text in calibration_lines(_plain(record)):
         out.print(text)

@@ -40,6 +40,8 @@ from upwright.records import Proposal, Rung, Task, derive_seed
 
 LADDER = ((160, (2, 4)), (320, (3, 6)), (480, (1, 8)))
 """(cases to add, entries to show); one step further after every attempt on this parent that was not promoted."""
+LEAST_TO_DROP = 8
+"""Practice tasks of a skill that it takes to judge its entries useless; with fewer, chance would throw out good ones."""
 MOST_ENTRIES = 1000
 """A memory with more entries is not added to."""
 
@@ -221,10 +223,10 @@ def _prune(
         groups.setdefault(entry.skill, set()).add(entry.id)
     skills = [s for s in settings.weights if s in groups][:6]
     each = int(settings.answers * 0.25 / max(len(skills), 1) / 2)
-    for skill in skills:
+    for skill in skills if each >= LEAST_TO_DROP else ():
         about = [t for t in tasks if t.skill == skill][:each]
         trial = dropped | groups[skill]
-        if len(about) < 4 or all(e.id in trial for e in entries):
+        if len(about) < LEAST_TO_DROP or all(e.id in trial for e in entries):
             continue
         unasked = [t for t in about if t.id not in winner.scores]
         if unasked:
