@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import threading
+import tomllib
 from collections import OrderedDict
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from upwright.bodies.body import Body
@@ -11,6 +15,12 @@ from upwright.bodies.runtimes.base import Completion, Message, Progress, Request
 from upwright.errors import BodyError
 
 __all__ = ["Completion", "Message", "Progress", "Request", "Runtime", "load", "unload"]
+
+GROUP = "upwright.runtimes"
+"""Entry-point group by which installed packages add runtimes, ``NAME = module:factory of a body``."""
+
+BUILT_IN = {"puppet": "upwright.testing.puppet:Puppet"}
+"""Runtimes that ``model.toml`` may name beside those of installed packages: ``runtime = "NAME"``."""
 
 _KEPT = 2
 """How many loaded runtimes are kept, the last used; LoRA siblings share their base weights besides."""
@@ -21,7 +31,8 @@ _lock = threading.Lock()
 def load(body: Body) -> Runtime:
     """The runtime that a body needs, loaded; bodies with the same model files share one.
 
-    ``model.toml`` is an endpoint, ``model/*.gguf`` llama.cpp, ``model/config.json`` Hugging Face weights.
+    ``model.toml`` is an endpoint (or names another runtime: ``runtime = "NAME"``), ``model/*.gguf`` llama.cpp,
+    ``model/config.json`` Hugging Face weights.
     The runtime stays loaded until others push it out: do not close it.
 
     Raises:
@@ -50,6 +61,8 @@ def unload() -> None:
 
 def _open(body: Body) -> Runtime:
     if body.has("model.toml"):
+        if (name := _named(body.root / "model.toml")) is not None:
+            return _plug_in(name)(body)
         from upwright.bodies.runtimes.openai import OpenAIRuntime
 
         return OpenAIRuntime(body)
@@ -64,6 +77,28 @@ def _open(body: Body) -> Runtime:
     raise BodyError(
         "the body has no model", value=str(body.root), todo="add model/ (weights or a .gguf file) or model.toml"
     )
+
+
+def _named(path: Path) -> object:
+    """The ``runtime`` of a ``model.toml``; what else is wrong with the file is its runtime's to say."""
+    try:
+        return tomllib.loads(path.read_text()).get("runtime")
+    except (OSError, ValueError):
+        return None
+
+
+def _plug_in(name: object) -> Callable[[Body], Runtime]:
+    """The runtime of this name, built in or from an installed package."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[str(name)].partition(":")
+        factory: Callable[[Body], Runtime] = getattr(import_module(module), attribute)
+        return factory
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        known = ", ".join(sorted({*found, *BUILT_IN}))
+        raise BodyError("model.toml: there is no such runtime", value=name, todo=f"known: {known}; or give a url")
+    plugged: Callable[[Body], Runtime] = found[str(name)].load()
+    return plugged
 
 
 def _fingerprint(root: Path) -> tuple[object, ...]:
