@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,7 @@ def test_memory_only_adds_and_removes_lines(tmp_path: Path) -> None:
     for entry in entries:
         assert entry["source"]["suite"] == "fake"
         assert entry["source"]["from"]
-    assert sum(e["kind"] == "case" for e in entries) == built.note["added"]["cases"] <= 24
+    assert sum(e["kind"] == "case" for e in entries) == built.note["added"]["cases"] <= 160
 
 
 def test_memory_drops_what_does_not_help(tmp_path: Path) -> None:
@@ -262,6 +263,7 @@ def test_memory_drops_what_does_not_help(tmp_path: Path) -> None:
 def test_memory_does_not_remember_twice(tmp_path: Path) -> None:
     body = fake_body(tmp_path / "parent")
     proposal = first(MemoryDeltas(), body)
+    proposal = replace(proposal, settings={**proposal.settings, "cases": 24})
     built = MemoryDeltas().build(body, proposal, FakeWorkshop(tmp_path / "1", body))
     data = built.changes["memory.jsonl"]
     assert isinstance(data, bytes)
