@@ -110,7 +110,7 @@ def measure(
         pipe = pipeline("text-generation", model=runtime.model, tokenizer=runtime.tokenizer)
         asked = chats(count, system)
         requests = [Request(c, max_tokens=tokens) for c in asked]
-        few = asked[:: max(1, count // 24)]
+        few = asked[:: max(1, count // 8)]
         arms: dict[str, Callable[[], int]] = {
             "ours": lambda: sum(c.completion_tokens for found in runtime.generate(requests) for c in found),
             "bare": lambda: bare_loop(runtime, asked, tokens, rows),
