@@ -20,10 +20,18 @@ import tomli_w
 
 from upwright.bodies.models import Model, cache_dir, fetch, install
 from upwright.bodies.store import Store
-from upwright.errors import CharterError, ProjectError, StorageError, TaskError, WardenError
+from upwright.errors import (
+    CharterError,
+    LedgerError,
+    ProjectError,
+    StorageError,
+    TaskError,
+    UpwrightError,
+    WardenError,
+)
 from upwright.project import Project, SuiteSettings, read_settings, write_atomic
 from upwright.warden import charter, ledger
-from upwright.warden.errors import CharterFault, VaultError, WardenFault
+from upwright.warden.errors import CharterFault, LedgerFault, Refusal, VaultError, WardenFault
 
 LARGE = 16 * 1024 * 1024
 """Files of the model cache from this size on are hard-linked into a body instead of copied."""
@@ -116,11 +124,11 @@ def found(project: Project) -> str:
         _check_charter(ledger.read(book), text)
         _withdraw(project)
         return str(ledger.read(book)[0].data["genesis"])
-    with _translated():
+    with translated():
         charter.Charter.parse(text)
     suites = open_suites(project.settings.suites, project.root, salt=salt(project))
     genesis = Store(project.state / "store").put_body(project.body_path)
-    with _translated():
+    with translated():
         found_warden(
             project.warden,
             text,
@@ -258,7 +266,7 @@ def _charter_text(project: Project) -> str:
 def _check_charter(entries: Sequence[ledger.Entry], text: str) -> None:
     """Refuse a charter that is not the one in force."""
     now = next(e.data["charter"] for e in reversed(entries) if e.kind in ("founding", "charter"))
-    with _translated():
+    with translated():
         given = charter.Charter.parse(text).digest
     if given != now:
         raise CharterError(
@@ -288,16 +296,19 @@ def _withdraw(project: Project) -> None:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """The warden's errors as Upwright's."""
+    kinds: dict[type[WardenFault], type[UpwrightError]] = {
+        CharterFault: CharterError,
+        VaultError: TaskError,
+        LedgerFault: LedgerError,
+    }
     try:
         yield
-    except CharterFault as fault:
-        raise CharterError(fault.what, value=fault.value, todo=fault.todo) from None
-    except VaultError as fault:
-        raise TaskError(fault.what, value=fault.value, todo=fault.todo) from None
     except WardenFault as fault:
-        raise WardenError(fault.what, value=fault.value, todo=fault.todo) from None
+        full = isinstance(fault, Refusal) and fault.code == "disk"
+        kind = StorageError if full else kinds.get(type(fault), WardenError)
+        raise kind(fault.what, value=fault.value, todo=fault.todo) from None
 
 
 @contextlib.contextmanager

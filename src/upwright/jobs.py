@@ -7,6 +7,7 @@ in a worker of this machine or on another one. Each worker keeps what it has ope
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,22 +32,52 @@ from upwright.records import (
     Question,
     Scorecard,
     Task,
-    canonical_json,
     derive_seed,
     from_json,
-    to_json,
+    tree_digest,
 )
 from upwright.tasks.base import Practice
 from upwright.tasks.suite import Suite, open_suites
+from upwright.warden.charter import Charter
 
 Progress = Callable[[int, int, str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a worker keeps of a project between jobs."""
+
+    project: Project
+    charter: Charter
+    store: Store
+    suites: Mapping[str, Suite]
+    cache: EvaluationCache
+    exams: dict[tuple[str, int], tuple[Task, ...]]
+
+    def exam(self, name: str, n: int) -> tuple[Task, ...]:
+        """The exam of a suite, drawn once."""
+        if (name, n) not in self.exams:
+            self.exams[name, n] = exam(self.project, self.suites[name], n)
+        return self.exams[name, n]
+
+
+def _opened(root: str) -> Opened:
+    """The project, opened again when upwright.toml or charter.toml was edited."""
+    return _open(root, tuple(os.stat(f"{root}/{name}").st_mtime_ns for name in ("upwright.toml", "charter.toml")))
+
+
 @functools.lru_cache(maxsize=4)
-def _opened(root: str) -> tuple[Project, Store, Mapping[str, Suite], EvaluationCache]:
+def _open(root: str, edited: tuple[int, ...]) -> Opened:
     project = Project.open(root)
+    charter = Charter.parse(project.charter_path.read_text())
     suites = open_suites(project.settings.suites, project.root, salt=salt(project))
-    return project, Store(project.state / "store"), suites, EvaluationCache(project.state / "cache.db")
+    cache = EvaluationCache(project.state / "cache.db")
+    return Opened(project, charter, Store(project.state / "store"), suites, cache, {})
+
+
+@functools.cache
+def _installed(name: str) -> Lever:
+    return registry()[name]()
 
 
 def salt(project: Project) -> str:
@@ -83,7 +114,7 @@ class Remainder:
 
 def answer_job(root: str, digest: str, questions: Sequence[Question], seed: int, *, progress: Progress) -> list[Answer]:
     """Answer questions with a stored generation."""
-    _, store, _, _ = _opened(root)
+    store = _opened(root).store
     body = Body(store.checkout(digest), digest)
     return answer(body, questions, seed, progress=lambda done, total: progress(done, total, "answering"))
 
@@ -107,12 +138,12 @@ def evaluate_job(root: str, digest: str, suite_name: str, sizes: tuple[int, int,
     Args:
         sizes: tasks, tasks sampled for headroom, samples for each of those.
     """
-    project, store, suites, cache = _opened(root)
-    suite = suites[suite_name]
+    opened = _opened(root)
+    suite, cache = opened.suites[suite_name], opened.cache
     n, sampled, k = sizes
-    tasks = exam(project, suite, n)
-    body = Body(store.checkout(digest), digest)
-    seed = derive_seed(project.settings.run.seed, "evaluate", suite_name)
+    tasks = opened.exam(suite_name, n)
+    body = Body(opened.store.checkout(digest), digest)
+    seed = derive_seed(opened.project.settings.run.seed, "evaluate", suite_name)
     total = len(tasks) + sampled * k
     card = evaluate(
         body, tasks, seed, practice=suite, cache=cache, progress=lambda done, _: progress(done, total, "answering")
@@ -156,15 +187,20 @@ class Bench:
     """The :class:`~upwright.levers.base.Workshop` of one proposal, on this machine."""
 
     def __init__(self, root: str, parent: Generation, proposal: Proposal, progress: Progress) -> None:
-        project, store, suites, cache = _opened(root)
-        objective, *protected = suites
-        self._store, self._parent, self._cache, self._progress = store, parent, cache, progress
+        opened = _opened(root)
+        project, suites = opened.project, opened.suites
+        charter = opened.charter
+        self._store, self._parent, self._cache, self._progress = opened.store, parent, opened.cache, progress
         self._drafts = 0
         self.scratch = project.work / proposal.digest[:16]
         self.scratch.mkdir(parents=True, exist_ok=True)
         size = project.settings.run.practice
-        self.practice: Practice = Remainder(suites[objective], exam(project, suites[objective], size))
-        self.rehearsal: Sequence[Practice] = [Remainder(suites[p], exam(project, suites[p], size)) for p in protected]
+
+        def rest(name: str) -> Practice:
+            return Remainder(suites[name], opened.exam(name, size))
+
+        self.practice: Practice = rest(charter.objective)
+        self.rehearsal: Sequence[Practice] = [rest(name) for name in charter.protected]
         self.tokens = 0
 
     def genesis(self) -> Generation:
@@ -225,12 +261,17 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """What a build brought: the stored child, what it learned from, readable facts, and the cost."""
+    """What a build brought: the stored child, what it learned from, readable facts, and the cost.
+
+    ``core`` is the digest of the child without the improver's account of the rounds so far: two children with
+    the same core answer alike.
+    """
 
     digest: str
     rung: str
     note: Mapping[str, Any]
     cost: Cost
+    core: str = ""
 
 
 def build_job(
@@ -246,9 +287,9 @@ def build_job(
         BuildError: the lever could not, or changed a part that is not its own.
     """
     proposal = from_json(Proposal, proposal_json)
-    _, store, _, _ = _opened(root)
+    store = _opened(root).store
     parent = store.get(proposal.parent)
-    made = lever if lever is not None else registry()[proposal.lever]()
+    made = lever if lever is not None else _installed(proposal.lever)
     bench = Bench(root, parent, proposal, progress)
     clock = time.monotonic()
     try:
@@ -261,13 +302,15 @@ def build_job(
         if not any(path == part or (part.endswith("/") and path.startswith(part)) for part in made.parts):
             raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
     changes = {path: value for path, value in built.changes.items() if not _same(store, parent, path, value)}
+    account = extra.keys() - changes.keys()
     if changes:
-        changes |= dict(extra)
-    child = store.derive(parent, changes, proposal, {"rung": built.rung.value, **built.note})
+        changes = {**extra, **changes}
+    note = {"rung": built.rung.value, **built.note}
+    child = store.derive(parent, changes, proposal, note, durable=False)
     cost = replace(built.cost, seconds=time.monotonic() - clock, tokens=max(built.cost.tokens, bench.tokens))
-    (bench.scratch / "built.json").write_bytes(canonical_json(to_json(Child(child.digest, built.rung.value, {}, cost))))
     shutil.rmtree(bench.scratch, ignore_errors=True)
-    return Child(child.digest, built.rung.value, built.note, cost)
+    core = tree_digest({path: blob for path, blob in child.files.items() if path not in account})
+    return Child(child.digest, built.rung.value, built.note, cost, core)
 
 
 def _same(store: Store, parent: Generation, path: str, value: bytes | Path | None) -> bool:
@@ -279,5 +322,5 @@ def _same(store: Store, parent: Generation, path: str, value: bytes | Path | Non
 def warm_job(root: str, digest: str, *, progress: Progress) -> dict[str, Any]:
     """Load a generation's runtime and say what it is."""
     progress(0, 1, "loading the model")
-    _, store, _, _ = _opened(root)
+    store = _opened(root).store
     return load(Body(store.checkout(digest), digest)).describe()

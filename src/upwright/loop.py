@@ -11,78 +11,45 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from upwright.allocate import Improver, choose, expected_seconds, learn
-from upwright.allocate import load as load_improver
+from upwright.allocate import Improver, choose, expected_seconds
 from upwright.allocate import render as render_improver
 from upwright.bodies.body import Body
 from upwright.bodies.store import Store
 from upwright.diagnose import diagnose
 from upwright.engines import make_engine
 from upwright.engines.base import Engine
-from upwright.errors import BuildError, RuntimeFailure
-from upwright.founding import found
-from upwright.jobs import Child, Exam, answer_job, build_job, evaluate_job
-from upwright.levers import registry
+from upwright.errors import BuildError, ProjectError, RuntimeFailure, StorageError
+from upwright.events import Event
+from upwright.founding import found, translated
+from upwright.jobs import Child, Exam, build_job
+from upwright.levers import instances, may_use
 from upwright.levers.base import Attempt, Lever, Situation
+from upwright.limits import Ends, Limits
 from upwright.lineage import Lineage, read_lineage
+from upwright.past import Past
 from upwright.project import Journal, Project
 from upwright.promote import Door, settle, show_champion, total_gain
-from upwright.prove import Screen, failed_answers, knock, screen
+from upwright.prove import Screen, knock
 from upwright.records import (
-    Answer,
     Cost,
     Decision,
-    FailureKind,
     Generation,
     Proposal,
-    Question,
-    Scorecard,
     Verdict,
     Weakness,
     derive_seed,
     from_json,
     to_json,
 )
+from upwright.runner import Runner
 from upwright.warden.charter import Charter
 from upwright.warden.errors import Refusal
 
-HISTORY = 200
-"""How many earlier attempts a lever is told about."""
+__all__ = ["Event", "Limits", "Loop", "run"]
 
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What the loop is doing now, for whoever watches.
-
-    Attributes:
-        generation: number of the current champion (0 is the first body).
-        done, total: tasks, samples or steps of the verb at work; 0 of 0 when unknown.
-        seconds: wall seconds this project has spent over all its runs.
-        left: seconds left in the budget, or ``None`` without one.
-    """
-
-    round: int
-    generation: int
-    verb: str
-    lever: str
-    done: int
-    total: int
-    note: str
-    seconds: float
-    tokens: int
-    left: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What ends a run; ``None`` means no limit. Over all runs of the project but ``generations`` and ``minutes``
-    given on the command line, which count from this start."""
-
-    generations: int | None = None
-    rounds: int | None = None
-    minutes: float | None = None
+PATIENCE = 10
+"""A build may take this many times the seconds that its lever expects before it counts as hung."""
 
 
 def run(
@@ -109,7 +76,7 @@ def run(
     from upwright.warden.door import Door as WardenDoor  # the only place that opens it for a run
 
     project.prepare()
-    with project.lock(), project.journal as journal:
+    with translated(), project.lock(), project.journal as journal:
         found(project)
         own_engine = engine is None
         engine = engine or make_engine(project.settings.engine, project.logs)
@@ -144,33 +111,31 @@ class Loop:
         self.store = Store(project.state / "store")
         self.charter = Charter.parse(project.charter_path.read_text())
         self.own = own_levers
-        self.names = [*own_levers, *(n for n in project.settings.levers or sorted(registry()) if n not in own_levers)]
+        self.levers = instances(own_levers, project.settings.levers)
         self.on_event = on_event
-        self.root = str(project.root)
-        self.spent = journal.spent()
-        self.started = self.ticked = time.monotonic()
         self.round = journal.next_round()
+        self.past = Past(journal)
         self.generation = int(door.status()["promotions"])
         self.lever = ""
         self.ended = ""
-        self.improver: Improver | None = None
-        self.exams: dict[str, dict[str, Exam]] = {}
-        self.history = self._history()
-        self.tried = {row["child"] for _, _, row in journal.rows("build") if row.get("child")}
-        self.deadline: float | None = None
+        self.score: tuple[str, float | None] = ("", None)
+        self.ends: Ends | None = None
+        self.runner = Runner(project, self.charter, engine, self.past, self._event)
 
     # -- the six calls ------------------------------------------------------------------------
 
     def run(self, limits: Limits) -> None:
         """Rounds until something ends the run; then the vault is opened if anything was promoted."""
-        minutes = min((m for m in (limits.minutes, self._minutes_left()) if m is not None), default=None)
-        self.deadline = None if minutes is None else self.started + 60 * minutes
+        ends = self.ends = Ends(limits, self.charter, self.past, self.settings.goal, self._confirmed)
         first_round, promoted = self.round, 0
-        while not (why := self.ended or self._over(limits, self.round - first_round, promoted)):
-            promoted += self.one_round()
-        self.lever = ""
-        self._open_vault_if_owed()
-        self._event("promote", 0, 0, f"ended: {why}")
+        try:
+            while not (why := self.ended or ends.why(self.round - first_round, promoted, self.generation)):
+                promoted += self.one_round()
+            self.lever = ""
+            self._open_vault_if_owed()
+            self._event("promote", 0, 0, f"ended: {why}")
+        finally:
+            self.past.close()
 
     def one_round(self) -> bool:
         """One candidate through the six verbs; True when it was promoted."""
@@ -194,10 +159,16 @@ class Loop:
 
     def evaluate(self) -> tuple[Generation, dict[str, Exam]]:
         """(1) The champion on the practice exam of every suite."""
-        row = self.journal.read("evaluate", self.round)
-        digest = row["champion"] if row else self.door.status()["champion"]
+        row, digest = self.journal.read("evaluate", self.round), self.door.status()["champion"]
+        if row is not None and row["champion"] != digest:
+            if self.journal.read("prove", self.round) is not None:
+                digest = row["champion"]  # this very round may have moved it
+            else:  # a person did: what was found out about the former one is of no use
+                self.journal.forget(self.round)
+                self.past.forget_improver()
+                row = None
         champion = self.store.get(digest)
-        exam = self._examine(champion, sampled=True)
+        exam = self.runner.champion_exams(digest)
         if row is None:
             means = {name: e.card.mean for name, e in exam.items()}
             failures = {name: e.card.failures for name, e in exam.items()}
@@ -210,9 +181,8 @@ class Loop:
         row = self.journal.read("diagnose", self.round)
         if row is not None:
             return tuple(from_json(Weakness, w) for w in row["weaknesses"])
-        self._event("diagnose", 0, 1, "")
         objective = exam[self.charter.objective]
-        found = diagnose(objective.card, objective.samples or None, tuple(self.names), objective.tasks)
+        found = diagnose(objective.card, objective.samples or None, tuple(self.levers), objective.tasks)
         self.journal.write("diagnose", self.round, {"champion": champion.digest, **to_json(found)})
         self._event("diagnose", 1, 1, found.weaknesses[0].sentence if found.weaknesses else "no weakness found")
         return tuple(found.weaknesses)
@@ -231,22 +201,23 @@ class Loop:
             parent=champion.digest,
             body=Body(self.store.checkout(champion.digest), champion.digest),
             weaknesses=tuple(weaknesses),
-            history=tuple(self.history[-HISTORY:]),
+            history=self.past.attempts,
             trainable=exam[self.charter.objective].trainable,
             effort=self.settings.effort,
             rng=rng,
         )
         improver = self._improver()
-        levers = {name: self._lever(name) for name in self.names}
-        hints = {name: lever.seconds * self.settings.effort for name, lever in levers.items()}
-        available = [name for name, lever in levers.items() if self._may_use(lever, situation.trainable)]
-        if self.deadline is not None:
-            left = self.deadline - time.monotonic()
+        hints = {name: lever.seconds * self.settings.effort for name, lever in self.levers.items()}
+        available = [
+            name for name, lever in self.levers.items() if may_use(lever, self.charter.may_change, situation.trainable)
+        ]
+        left = self.ends.left() if self.ends else None
+        if left is not None and available:
             available = [name for name in available if expected_seconds(improver, name, hints[name]) <= left]
             self.ended = "" if available else f"{left:.0f} seconds are left, too few for a round of any lever"
         while available:
             name = choose(improver, weaknesses, available, rng, hints)
-            proposal = self._lever(name).propose(replace(situation, rng=random.Random(seed)))
+            proposal = self.levers[name].propose(replace(situation, rng=random.Random(seed)))
             if proposal is not None:
                 self.lever = name
                 self.journal.write("propose", self.round, to_json(proposal))
@@ -258,23 +229,26 @@ class Loop:
     def build(self, proposal: Proposal) -> Child | Unbuilt:
         """(4) The child, or the reason why there is none."""
         row = self.journal.read("build", self.round)
-        if row is not None:
-            return from_json(Child, row["record"]) if row["child"] else Unbuilt(row["why"], row["seconds"])
+        if row is not None and row["child"] is None:
+            return Unbuilt(row["why"], row["seconds"])
+        if row is not None and self._stored(row["child"]):
+            return from_json(Child, row["record"])
         extra = {}
         if "improver.toml" in self.charter.may_change:
             extra["improver.toml"] = render_improver(self._improver())
         clock = time.monotonic()
         try:
-            child: Child = self._job(
-                "build", build_job, self.root, to_json(proposal), self.own.get(proposal.lever), extra
-            )
+            own, least = self.own.get(proposal.lever), PATIENCE * self.levers[proposal.lever].seconds
+            least *= self.settings.effort
+            child: Child = self.runner.job("build", build_job, to_json(proposal), own, extra, least=least)
         except (BuildError, RuntimeFailure) as error:
+            self.runner.blame(error, proposal.parent)
             why = f"could not be built: {error.what}"
             seconds = time.monotonic() - clock
             self.journal.write("build", self.round, {"child": None, "why": why, "seconds": seconds})
             return Unbuilt(why, seconds)
         self.journal.write("build", self.round, {"child": child.digest, "record": to_json(child)})
-        self._spend(child.cost.tokens)
+        self.past.spend(child.cost.tokens)
         return child
 
     def prove(
@@ -291,10 +265,10 @@ class Loop:
             why = child.why
         elif child.digest == champion.digest:
             why = "it changes nothing"
-        elif child.digest in self.tried:
+        elif self.past.tried(child.core, self.round):
             why = "an earlier candidate was the same body, byte for byte"
         else:
-            seen = self._screen(champion, child.digest)
+            seen = self.runner.screen(champion.digest, child.digest)
             why = seen.why
             if seen.passed:
                 self.store.sync(child.digest)
@@ -305,11 +279,8 @@ class Loop:
                 else:
                     why = f"{seen.why}; {verdict}"
         gain = seen.gain if seen else None
-        self.journal.write(
-            "prove",
-            self.round,
-            {"decision": decision, "why": why, "gain": gain, "test": test, "screen": to_json(seen) if seen else None},
-        )
+        data = {"decision": decision, "why": why, "gain": gain, "test": test}
+        self.journal.write("prove", self.round, {**data, "screen": to_json(seen) if seen else None})
         return decision, why, gain
 
     def promote(
@@ -323,18 +294,11 @@ class Loop:
         decision, why, gain = proof
         promoted = False
         if decision is Decision.PROMOTE and isinstance(child, Child):
-            row = self.journal.read("prove", self.round)
-            assert row is not None
-            self._event("promote", 0, 1, "promoted; confirming the gain on fresh sealed tasks")
-            promoted = settle(self.door, Verdict(int(row["test"]), decision), child.digest, self._answer)
-            show_champion(self.store, child.digest, self.project.champion_path)
+            promoted, why = self._settle(champion.digest, child.digest, why)
         elif isinstance(child, Child) and child.digest != champion.digest:
             self.store.discard_checkout(child.digest)
         cost = child.cost if isinstance(child, Child) else Cost(child.seconds)
-        self.history.append(Attempt(proposal, decision, gain, cost, why))
-        del self.history[:-HISTORY]
-        if isinstance(child, Child):
-            self.tried.add(child.digest)
+        self.past.add(Attempt(proposal, decision, gain, cost, why))
         data = {
             "promoted": promoted,
             "lever": proposal.lever,
@@ -344,91 +308,61 @@ class Loop:
             "seconds": cost.seconds,
         }
         self.journal.write("promote", self.round, data)
-        self.improver = learn(self._improver(), proposal.lever, data["gain"], cost.seconds)
-        self.generation += promoted
+        self.past.learn(proposal.lever, data["gain"], cost.seconds)
+        if promoted:
+            self.generation += 1
+            self.past.write()
+            if "improver.toml" in self.charter.may_change:
+                self.past.forget_improver()
         self._event("promote", 1, 1, why)
         return promoted
 
     # -- what they use ------------------------------------------------------------------------
 
-    def _examine(self, generation: Generation, *, sampled: bool) -> dict[str, Exam]:
-        if generation.digest in self.exams:
-            return self.exams[generation.digest]
-        found = {}
-        for name in (self.charter.objective, *self.charter.protected):
-            objective = name == self.charter.objective
-            n = self.settings.practice if objective else max(self.settings.screen // 2, 1)
-            k = self.settings.samples if objective and sampled else 0
-            sizes = (n if sampled else min(n, self.settings.screen), self.settings.practice // 4, k)
-            verb = "evaluate" if sampled else "prove"
-            found[name] = self._job(verb, evaluate_job, self.root, generation.digest, name, sizes)
-            self._spend(found[name].card.tokens)
-        if sampled:
-            self.exams = {generation.digest: found}
-        return found
-
-    def _screen(self, champion: Generation, child: str) -> Screen:
-        before = self.exams.get(champion.digest) or self._examine(champion, sampled=True)
+    def _stored(self, child: str) -> bool:
+        """Whether a built child is whole; a power cut may have torn one that was not yet proven."""
         try:
-            after = self._examine(self.store.get(child), sampled=False)
-        except RuntimeFailure as error:
-            return Screen(0.0, {}, 0, 0, False, f"screened out: it cannot be run: {error.what}")
-        objective, margins = self.charter.objective, self.charter.protected
-        return screen(_cards(after), _cards(before), objective, self.charter.minimum_gain, margins)
+            self.store.verify(child)
+        except (ProjectError, StorageError):
+            return False
+        return True
 
     def _knock(self, champion: Generation, proposal: Proposal, child: str) -> Verdict | str:
         """The verdict, or why the warden would not hear this child."""
         try:
-            return knock(self.door, self.store.get(child), champion, proposal, self._answer)
+            return knock(self.door, self.store.get(child), champion, proposal, self.runner.answer)
         except Refusal as refusal:
             if refusal.code in ("scope", "same", "decided", "stale"):
                 return f"the warden refused it: {refusal.what}"
             raise
 
-    def _answer(self, digest: str, questions: Sequence[Question], seed: int) -> Sequence[Answer]:
+    def _settle(self, champion: str, child: str, why: str) -> tuple[bool, str]:
+        """Promote the child, unless a person refused it or moved the champion meanwhile; and why."""
+        row = self.journal.read("prove", self.round)
+        assert row is not None
+        test = int(row["test"])
+        status = self.door.status()
+        if status["champion"] not in (champion, child):
+            return False, f"{why}; the champion was moved meanwhile"
+        self._event("promote", 0, 1, "promoted; confirming the gain on fresh sealed tasks")
         try:
-            found: list[Answer] = self._job("prove", answer_job, self.root, digest, list(questions), seed)
-        except RuntimeFailure as error:
-            return failed_answers(questions, error.what, FailureKind.CRASH)
-        self._spend(sum(a.prompt_tokens + a.completion_tokens for a in found), sum(a.money for a in found))
-        return found
-
-    def _job(self, verb: str, job: Callable[..., Any], *args: Any) -> Any:
-        def progress(done: int, total: int, note: str) -> None:
-            self._event(verb, done, total, note)
-
-        try:
-            return self.engine.run(job, *args, progress=progress, timeout=self.settings.task_timeout)
-        finally:
-            self._spend()
-
-    def _lever(self, name: str) -> Lever:
-        return self.own[name] if name in self.own else registry()[name]()
-
-    def _may_use(self, lever: Lever, trainable: bool) -> bool:
-        allowed = all(any(_covers(a, part) for a in self.charter.may_change) for part in lever.parts)
-        return allowed and (trainable or not lever.needs_weights)
+            settle(self.door, Verdict(test, Decision.PROMOTE), child, self.runner.answer)
+        except Refusal as refusal:
+            if refusal.code == "stale" or (refusal.code == "approval" and test not in self.door.status()["unpromoted"]):
+                return False, f"{why}; {refusal.what}"
+            raise
+        show_champion(self.store, child, self.project.champion_path)
+        return True, why
 
     def _improver(self) -> Improver:
-        """The champion's improver.toml, and what the rounds since have taught."""
-        if self.improver is None:
-            digest = self.door.status()["champion"]
-            self.improver = load_improver(Body(self.store.checkout(digest), digest))
-            for round_, _, row in self.journal.rows("promote"):
-                if round_ > self.improver.rounds:
-                    self.improver = learn(self.improver, row["lever"], row["gain"] or 0.0, row["seconds"])
-        return self.improver
+        """How the levers are to be chosen now."""
 
-    def _history(self) -> list[Attempt]:
-        attempts = []
-        proposals = {r: row for r, _, row in self.journal.rows("propose")}
-        proofs = {r: row for r, _, row in self.journal.rows("prove")}
-        for round_, _, row in self.journal.rows("promote")[-HISTORY:]:
-            proof = proofs.get(round_, {})
-            decision = Decision(proof["decision"]) if proof.get("decision") else None
-            proposal = from_json(Proposal, proposals[round_])
-            attempts.append(Attempt(proposal, decision, proof.get("gain"), Cost(row["seconds"]), row["why"]))
-        return attempts
+        def bodies() -> tuple[Body, Body]:
+            status = self.door.status()
+            first, now = (Body(self.store.checkout(status[key]), status[key]) for key in ("genesis", "champion"))
+            return first, now
+
+        return self.past.improver(bodies)
 
     def _open_vault_if_owed(self) -> None:
         """Report the total gain on vault tasks, once for each champion that a run ends with."""
@@ -439,50 +373,23 @@ class Loop:
             return
         self._event("prove", 0, 0, "opening the vault: the total gain, on tasks that no decision used")
         try:
-            total_gain(self.door, self._answer)
+            total_gain(self.door, self.runner.answer)
         except Refusal as refusal:
             self._event("prove", 0, 0, f"the vault stays closed: {refusal.what}")
 
-    def _minutes_left(self) -> float | None:
-        if self.charter.budget.minutes is None:
-            return None
-        return max(0.0, self.charter.budget.minutes - self.spent["seconds"] / 60)
-
-    def _over(self, limits: Limits, rounds: int, promoted: int) -> str:
-        """Why the run is over, or an empty string."""
-        budget = self.charter.budget
-        if limits.generations is not None and promoted >= limits.generations:
-            return f"{promoted} generations, as asked"
-        if limits.rounds is not None and rounds >= limits.rounds:
-            return f"{rounds} candidates, as asked"
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            return "the time is spent"
-        if budget.generations is not None and self.generation >= budget.generations:
-            return f"the charter's {budget.generations} generations are reached"
-        if budget.tokens is not None and self.spent["tokens"] >= budget.tokens:
-            return "the charter's tokens are spent"
-        if budget.money is not None and self.spent["money"] >= budget.money:
-            return "the charter's money is spent"
-        if self.settings.goal < 1.0 and promoted:
-            score = read_lineage(self.project).generations[-1].score
-            if score is not None and score.mean >= self.settings.goal:
-                return f"the goal of {100 * self.settings.goal:.0f} % is reached"
-        return ""
-
-    def _spend(self, tokens: float = 0, money: float = 0.0) -> None:
-        """Charge the wall seconds since the last charge, and tokens and money."""
-        now = time.monotonic()
-        seconds, self.ticked = now - self.ticked, now
-        self.journal.spend(seconds, int(tokens), money)
-        for key, value in (("seconds", seconds), ("tokens", tokens), ("money", money)):
-            self.spent[key] += value
+    def _confirmed(self) -> float | None:
+        """The champion's confirmed score, read again when the champion is another one."""
+        champion = self.door.status()["champion"]
+        if self.score[0] != champion:
+            line = read_lineage(self.project).of(champion)
+            self.score = (champion, line.score.mean if line and line.score else None)
+        return self.score[1]
 
     def _event(self, verb: str, done: int, total: int, note: str) -> None:
         if self.on_event is None:
             return
-        now = time.monotonic()
-        left = None if self.deadline is None else max(0.0, self.deadline - now)
-        seconds, tokens = self.spent["seconds"] + now - self.ticked, int(self.spent["tokens"])
+        left = self.ends.left() if self.ends else None
+        seconds, tokens = self.past.seconds, int(self.past.spent["tokens"])
         self.on_event(Event(self.round, self.generation, verb, self.lever, done, total, note, seconds, tokens, left))
 
 
@@ -492,11 +399,3 @@ class Unbuilt:
 
     why: str
     seconds: float
-
-
-def _cards(exam: Mapping[str, Exam]) -> dict[str, Scorecard]:
-    return {name: one.card for name, one in exam.items()}
-
-
-def _covers(allowed: str, part: str) -> bool:
-    return allowed == part or (allowed.endswith("/") and part.startswith(allowed))

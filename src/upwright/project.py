@@ -222,6 +222,7 @@ class Journal:
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS spend (id INTEGER PRIMARY KEY, at REAL NOT NULL, data TEXT NOT NULL)"
             )
+            self._db.execute("CREATE INDEX IF NOT EXISTS build_core ON build (json_extract(data, '$.record.core'))")
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
         except sqlite3.Error as error:
             raise StorageError(
@@ -259,10 +260,31 @@ class Journal:
         row = self._db.execute(f"SELECT data FROM {verb} WHERE round = ?", (round_,)).fetchone()
         return None if row is None else json.loads(row[0])
 
-    def rows(self, verb: str) -> list[tuple[int, float, dict[str, Any]]]:
-        """Every row of ``verb`` as ``(round, unix time, data)``, oldest first."""
-        found = self._db.execute(f"SELECT round, at, data FROM {verb} ORDER BY round").fetchall()
-        return [(r, at, json.loads(data)) for r, at, data in found]
+    def rows(self, verb: str, after: int = 0, last: int = -1) -> list[tuple[int, float, dict[str, Any]]]:
+        """Rows of ``verb`` as ``(round, unix time, data)``, oldest first.
+
+        Args:
+            after: only rounds after this one.
+            last: only so many of the newest; −1 for all.
+        """
+        query = f"SELECT round, at, data FROM {verb} WHERE round > ? ORDER BY round DESC LIMIT ?"
+        found = self._db.execute(query, (after, last)).fetchall()
+        return [(r, at, json.loads(data)) for r, at, data in reversed(found)]
+
+    def built_before(self, core: str, round_: int) -> bool:
+        """Whether a round before ``round_`` built a child with this core."""
+        query = "SELECT 1 FROM build WHERE json_extract(data, '$.record.core') = ? AND round < ? LIMIT 1"
+        return self._db.execute(query, (core, round_)).fetchone() is not None
+
+    def forget(self, round_: int) -> None:
+        """Drop an open round, which then begins anew."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for verb in VERBS:
+                self._db.execute(f"DELETE FROM {verb} WHERE round = ?", (round_,))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StorageError(f"cannot write the journal: {error}", todo="free space, then run again") from None
 
     def next_round(self) -> int:
         """The round to work on: the first one that ``promote`` has not closed (1 is the first)."""

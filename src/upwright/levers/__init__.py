@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
+from upwright.errors import ProjectError
 from upwright.levers.base import Factory, Lever
 
 GROUP = "upwright.levers"
@@ -41,3 +42,25 @@ def registry() -> dict[str, Factory]:
     """Every installed lever by name; a lever's module is imported when its factory is called."""
     found = {point.name: _installed(point) for point in entry_points(group=GROUP)}
     return found | {name: _built_in(where) for name, where in BUILT_IN.items()}
+
+
+def instances(own: Mapping[str, Lever], named: Sequence[str]) -> dict[str, Lever]:
+    """The levers of a run by name: its own, then those that upwright.toml names, or all that are installed.
+
+    Raises:
+        ProjectError: a named lever is neither.
+    """
+    installed = registry()
+    for name in named:
+        if name not in installed and name not in own:
+            known = ", ".join(sorted({*installed, *own}))
+            raise ProjectError("upwright.toml: there is no such lever", value=name, todo=f"known levers: {known}")
+    return {**own, **{name: installed[name]() for name in named or sorted(installed) if name not in own}}
+
+
+def may_use(lever: Lever, may_change: Sequence[str], trainable: bool) -> bool:
+    """Whether the charter allows all that a lever changes, and the body has the weights that it needs."""
+    allowed = all(
+        any(part == a or (a.endswith("/") and part.startswith(a)) for a in may_change) for part in lever.parts
+    )
+    return allowed and (trainable or not lever.needs_weights)

@@ -1,0 +1,110 @@
+"""What a run knows of the rounds before: attempts, bodies already tried, what the allocator learned, what was spent."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+
+from upwright.allocate import Improver, learn, load
+from upwright.bodies.body import Body
+from upwright.errors import StorageError
+from upwright.levers.base import Attempt
+from upwright.project import Journal
+from upwright.records import Cost, Decision, Proposal, from_json
+
+HISTORY = 200
+"""How many earlier attempts a lever is told about."""
+
+_OFTEN = 1.0
+"""Seconds between two rows of what was spent; a killed run loses at most this much from its account."""
+
+
+class Past:
+    """Reads the journal once and follows the run from there; memory does not grow with the rounds."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._attempts = deque(_attempts(journal), maxlen=HISTORY)
+        self.spent = journal.spent()
+        self._owed = dict.fromkeys(self.spent, 0.0)
+        self._ticked = time.monotonic()
+        self._improver: Improver | None = None
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The last :data:`HISTORY` rounds that were closed, oldest first."""
+        return tuple(self._attempts)
+
+    def add(self, attempt: Attempt) -> None:
+        """Take in a round that was just closed."""
+        self._attempts.append(attempt)
+
+    def tried(self, core: str, round_: int) -> bool:
+        """Whether a round before ``round_`` built a body with this core (see :class:`upwright.jobs.Child`)."""
+        return self._journal.built_before(core, round_)
+
+    def improver(self, bodies: Callable[[], tuple[Body, Body]]) -> Improver:
+        """The champion's improver.toml, and what the rounds since have taught.
+
+        Args:
+            bodies: gives the first body and the champion; asked only when something was forgotten.
+        """
+        if self._improver is None:
+            first, champion = (load(body) for body in bodies())
+            improver = champion
+            for _, _, row in self._journal.rows("promote", after=champion.rounds - first.rounds):
+                improver = learn(improver, row["lever"], row["gain"] or 0.0, row["seconds"])
+            self._improver = improver
+        return self._improver
+
+    def learn(self, lever: str, gain: float, seconds: float) -> None:
+        """Teach the improver what a round that is on the journal brought, if it has been asked for already."""
+        if self._improver is not None:
+            self._improver = learn(self._improver, lever, gain, seconds)
+
+    def forget_improver(self) -> None:
+        """Read the champion's improver.toml again: the champion is another one."""
+        self._improver = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds over all runs of this project, up to now."""
+        return self.spent["seconds"] + time.monotonic() - self._ticked
+
+    def spend(self, tokens: float = 0, money: float = 0.0) -> None:
+        """Charge tokens and money, and the wall seconds since the last charge."""
+        now = time.monotonic()
+        seconds, self._ticked = now - self._ticked, now
+        for key, value in (("seconds", seconds), ("tokens", tokens), ("money", money)):
+            self.spent[key] += value
+            self._owed[key] += value
+        if self._owed["seconds"] >= _OFTEN:
+            self.write()
+
+    def write(self) -> None:
+        """Put on the journal what was charged and is not there yet."""
+        owed, self._owed = self._owed, dict.fromkeys(self._owed, 0.0)
+        self._journal.spend(owed["seconds"], int(owed["tokens"]), owed["money"])
+
+    def close(self) -> None:
+        """Charge what is left, where the disk can take it."""
+        with contextlib.suppress(StorageError):
+            self.spend()
+            self.write()
+
+
+def _attempts(journal: Journal) -> list[Attempt]:
+    closed = journal.rows("promote", last=HISTORY)
+    after = closed[0][0] - 1 if closed else 0
+    proposals, builds, proofs = (
+        {round_: row for round_, _, row in journal.rows(verb, after=after)} for verb in ("propose", "build", "prove")
+    )
+    found = []
+    for round_, _, row in closed:
+        proof, record = proofs.get(round_, {}), builds.get(round_, {}).get("record")
+        decision = Decision(proof["decision"]) if proof.get("decision") else None
+        cost = from_json(Cost, record["cost"]) if record else Cost(row["seconds"])
+        found.append(Attempt(from_json(Proposal, proposals[round_]), decision, proof.get("gain"), cost, row["why"]))
+    return found
