@@ -344,8 +344,8 @@ def simulate(plan: Plan, draw: Draw, truth: float, which: tuple[str, int], tell:
         greedy += child > champion
         tell("prove", number * plan.runs, plan.candidates * plan.runs, f"candidates that cannot be better: {source}")
     total = plan.runs * plan.candidates
-    rules = (_judged(gated, confirmed, truth, plan.candidates), _judged(greedy, best, truth, plan.candidates))
-    return Nulls(source, truth, 0, 0.5, rules[0], looked / total, rules[1], float(plan.screen))
+    gate, naive = (_judged(k, r, truth, plan.candidates) for k, r in ((gated, confirmed), (greedy, best)))
+    return Nulls(source, truth, 0, 0.5, gate, looked / total, naive, float(plan.screen))
 
 
 def exact(count: int, of: int, level: float = 0.95) -> Rate:

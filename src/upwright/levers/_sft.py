@@ -6,18 +6,20 @@ alone (a vocabulary of 49,152 otherwise costs a quarter of the forward pass), at
 kernel's backward pass takes half of the step for such short rows), and rows are grouped by length before the order is
 shuffled. On bf16 hardware the adapter is bf16 too (a float32 one costs a cast for each of its layers).
 
-LoRA: Hu et al. 2021. Interrupted training goes on from its last checkpoint to the same weights.
+LoRA: Hu et al. 2021. Early stopping: Prechelt 1998. Interrupted training goes on from its last checkpoint to the same
+weights, and says the same losses; a finished one is not done again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ class Trial:
 
     Attributes:
         judge: examples to measure held-out loss on.
-        prune: told (steps done, held-out loss in nats) at each third; a reason ends the training.
+        prune: told (steps done, held-out loss in nats) at each third but the last; a reason ends the training. A
+            training that goes on, or was finished before, tells it again what was measured so far.
     """
 
     judge: Sequence[Lesson]
@@ -59,9 +62,10 @@ class Trained:
 
     Attributes:
         adapter: directory with ``adapter_config.json`` and ``adapter_model.safetensors``.
-        losses: mean loss per answer token, in nats, at each logged step.
-        held_out: the same on examples that were not trained on, before each third and at the end.
-        stopped: why it ended before its last step, or an empty string.
+        losses: mean loss per answer token, in nats, of each twelfth of the steps.
+        held_out: the same on examples that were not trained on, after each third.
+        stopped: why it ended before its last step, or an empty string. Where the held-out loss had risen, ``adapter`` is
+            the one that had the lowest.
     """
 
     adapter: Path
@@ -98,13 +102,16 @@ def fine_tune(
     try:
         import torch
         from transformers import AutoTokenizer
-        from trl import SFTConfig
+        from trl import SFTConfig  # noqa: F401  # told here, before any work
     except ImportError as error:
         raise MissingExtra(error.name or "trl", "models") from None
     from upwright.bodies.runtimes import _weights
 
+    record = scratch / "trained.json"
+    prune: Prune = trial.prune if trial else lambda done, loss: ""
+    if record.exists():
+        return _finished(record, prune)
     device = _weights.device()
-    dtype = _weights.fast_dtype(device)
     torch.manual_seed(seed % 2**31)
     tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
     rows = [_tokens(tokenizer, lesson) for lesson in lessons]
@@ -116,32 +123,74 @@ def fine_tune(
         rows = rows[len(held) :]
     steps = max(1, round(len(rows) * recipe.epochs / recipe.batch))
     ordered = _order(rows, recipe.batch, steps, rng)
-    model = _adapted(model_dir, recipe, dtype, device)
-    watch = _Watch(held, tokenizer.pad_token_id, steps, step, trial.prune if trial else _rising)
-    config = SFTConfig(
-        output_dir=str(scratch / "checkpoints"), per_device_train_batch_size=recipe.batch, max_steps=steps,
+    with _quiet():
+        model = _adapted(model_dir, recipe, _weights.fast_dtype(device), device)
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        watch = _Watch(held, pad, steps, (step, prune), scratch / "best")
+        config = _config(recipe, scratch / "checkpoints", steps, seed, device)
+        trainer = _trainer(model, config, ordered, tokenizer, watch)
+        trainer.train(resume_from_checkpoint=_last_checkpoint(scratch / "checkpoints"))
+    out = watch.best if watch.rose else scratch / "adapter"
+    if not watch.rose:
+        _save(trainer.model, out)
+    done = int(trainer.state.global_step)
+    read = sum(len(ids) for ids, _ in ordered[: done * recipe.batch])
+    held_out = tuple(round(loss, 4) for _, loss in watch.held_losses)
+    trained = Trained(out, done, read, _twelfths(trainer.state.log_history, steps), held_out, watch.stopped)
+    partial = record.with_suffix(".tmp")
+    partial.write_text(json.dumps({**asdict(trained), "adapter": out.name, "looks": watch.held_losses, "of": steps}))
+    partial.replace(record)
+    return trained
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of the libraries' advice and bars in the worker's log; errors are raised, not logged."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _finished(record: Path, prune: Prune) -> Trained:
+    """What a training that was finished before an interruption brought."""
+    kept = json.loads(record.read_text())
+    for done, loss in kept["looks"]:
+        if done < kept["of"]:
+            prune(done, loss)
+    losses, held_out = tuple(kept["losses"]), tuple(kept["held_out"])
+    return Trained(record.parent / kept["adapter"], kept["steps"], kept["tokens"], losses, held_out, kept["stopped"])
+
+
+def _config(recipe: Training, checkpoints: Path, steps: int, seed: int, device: Any) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(checkpoints), per_device_train_batch_size=recipe.batch, max_steps=steps,
         learning_rate=recipe.learning_rate, lr_scheduler_type=recipe.schedule, weight_decay=recipe.weight_decay,
-        warmup_steps=max(1, round(recipe.warmup * steps)), logging_steps=max(1, steps // 12),
+        warmup_steps=max(1, round(recipe.warmup * steps)), logging_steps=1, logging_nan_inf_filter=False,
         save_strategy="steps", save_steps=CHECKPOINT_EVERY, save_total_limit=1, report_to=[], seed=seed % 2**31,
         bf16=False, fp16=False, gradient_checkpointing=False, disable_tqdm=True, use_cpu=device.type == "cpu",
         dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False, max_length=None,
         dataloader_pin_memory=False,
     )  # fmt: skip
-    trainer = _trainer(model, config, ordered, tokenizer, watch)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer.train(resume_from_checkpoint=_last_checkpoint(scratch / "checkpoints"))
-    losses = tuple(round(float(h["loss"]), 4) for h in trainer.state.log_history if "loss" in h)
-    if any(not math.isfinite(x) for x in losses):
-        raise BuildError(
-            "the training diverged: its loss is not a number", value=losses[-3:], todo="lower learning_rate"
-        )
-    out = scratch / "adapter"
-    shutil.rmtree(out, ignore_errors=True)
-    _save(trainer.model, out)
-    done = int(trainer.state.global_step)
-    read = sum(len(ids) for ids, _ in ordered[: done * recipe.batch])
-    return Trained(out, done, read, losses, tuple(watch.held_losses), watch.stopped)
+
+
+def _twelfths(history: Sequence[dict[str, float]], steps: int) -> tuple[float, ...]:
+    """Means of the steps' losses, twelve of them or as many as there are steps."""
+    losses = [float(h["loss"]) for h in history if "loss" in h]
+    size = max(1, steps // 12)
+    chunks = [losses[start : start + size] for start in range(0, len(losses), size)]
+    return tuple(round(sum(chunk) / len(chunk), 4) for chunk in chunks)
 
 
 def _tokens(tokenizer: Any, lesson: Lesson) -> tuple[list[int], int]:
@@ -188,9 +237,7 @@ def _adapted(model_dir: Path, recipe: Training, dtype: Any, device: Any) -> Any:
         r=recipe.rank, lora_alpha=round(recipe.alpha_ratio * recipe.rank), lora_dropout=recipe.dropout,
         target_modules=list(TARGETS), layers_to_transform=list(range(first, depth)), task_type="CAUSAL_LM",
     )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return get_peft_model(base, config, autocast_adapter_dtype=False)
+    return get_peft_model(base, config, autocast_adapter_dtype=False)
 
 
 def _collate(rows: Sequence[tuple[list[int], int]], pad: int) -> dict[str, Any]:
@@ -221,53 +268,79 @@ def _answer_loss(model: Any, batch: dict[str, Any]) -> Any:
     return torch.nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
 
 
-def _rising(done: int, loss: float, best: float = math.inf) -> str:
-    """Why to stop when the held-out loss has clearly risen above its best, or an empty string."""
-    return f"held-out loss rose from {best:.3f} to {loss:.3f} at step {done}" if loss > 1.15 * best + 0.02 else ""
-
-
 class _Watch:
-    """Held-out loss at each third; stops the training when it rises (Prechelt 1998, early stopping)."""
+    """Held-out loss after each third; ends the training when it has clearly risen above its best."""
 
-    def __init__(self, held: Sequence[tuple[list[int], int]], pad: int, steps: int, step: Step, prune: Prune) -> None:
-        self.held, self.pad, self.steps, self.step, self.prune = held, pad, steps, step, prune
-        self.held_losses: list[float] = []
+    def __init__(
+        self, held: Sequence[tuple[list[int], int]], pad: int, steps: int, told: tuple[Step, Prune], best: Path
+    ) -> None:
+        self.held, self.pad, self.steps, self.best = held, pad, steps, best
+        self.step, self.prune = told
+        self.thirds = {max(1, round(steps * k / 3)) for k in (1, 2, 3)}
+        self.held_losses: list[tuple[int, float]] = []
         self.stopped = ""
+        self.rose = False
 
-    def look(self, model: Any, done: int) -> bool:
-        """Measure when it is time; True when the training should stop."""
+    def recall(self, history: Sequence[dict[str, float]]) -> None:
+        """Take up what an interrupted training had measured before its checkpoint."""
+        for entry in history:
+            if "held_out" in entry:
+                self._judge(int(entry["step"]), float(entry["held_out"]))
+
+    def _judge(self, done: int, loss: float) -> None:
+        """Whether to go on (``stopped``), and which weights were best so far (``rose``: not the last)."""
+        best = min((seen for _, seen in self.held_losses), default=math.inf)
+        self.held_losses.append((done, loss))
+        self.rose = loss > 1.15 * best + 0.02
+        if self.rose:
+            self.stopped = f"held-out loss rose from {best:.3f} to {loss:.3f} at step {done}"
+        elif done < self.steps:
+            self.stopped = self.prune(done, loss)
+
+    def look(self, model: Any, done: int) -> float | None:
+        """The held-out loss when it is time to measure it; sets ``stopped`` when the training should end.
+
+        Raises:
+            BuildError: it is not a number.
+        """
         import torch
 
-        if done % max(1, self.steps // 3) and done < self.steps:
-            return False
+        if done not in self.thirds:
+            return None
         model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             loss = float(_answer_loss(model, _collate(self.held, self.pad)))
         model.train()
-        best = min(self.held_losses, default=loss)
-        self.held_losses.append(round(loss, 4))
-        if done < self.steps:
-            self.stopped = self.prune(done, loss) or _rising(done, loss, best)
-        return bool(self.stopped)
+        _check_finite(loss)
+        if done < self.steps and loss < min((seen for _, seen in self.held_losses), default=math.inf):
+            _save(model, self.best)
+        self._judge(done, loss)
+        return loss
+
+
+def _check_finite(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise BuildError("the training diverged: its loss is not a number", value=loss, todo="lower learning_rate")
 
 
 def _trainer(model: Any, config: Any, rows: list[tuple[list[int], int]], tokenizer: Any, watch: _Watch) -> Any:
+    from datasets import Dataset
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
     from trl import SFTTrainer
 
-    class Rows:
-        def __len__(self) -> int:
-            return len(rows)
-
-        def __getitem__(self, i: int) -> tuple[list[int], int]:
-            return rows[i]
-
     class Report(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            watch.recall(state.log_history)
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
             watch.step(state.global_step, watch.steps, "training")
-            if watch.look(kwargs["model"], state.global_step):
-                control.should_training_stop = True
+            loss = watch.look(kwargs["model"], state.global_step)
+            if loss is not None:
+                state.log_history.append({"held_out": loss, "step": state.global_step})
+            control.should_training_stop = control.should_training_stop or bool(watch.stopped)
             return control
 
     class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
@@ -277,38 +350,41 @@ def _trainer(model: Any, config: Any, rows: list[tuple[list[int], int]], tokeniz
             return _answer_loss(self.accelerator.unwrap_model(model), inputs)
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            _check_finite(logs.get("loss", 0.0))
             self.state.log_history.append({**logs, "step": self.state.global_step})
+
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            # The trainer's own way makes the adapter float32, and so ends with other weights.
+            set_peft_model_state_dict(self.model, load_file(Path(resume_from_checkpoint) / "adapter_model.safetensors"))
+
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            """None: a checkpoint is not published."""
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return SequentialSampler(rows)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return AnswerTrainer(
-            model=model, args=config, train_dataset=_dataset(rows), processing_class=tokenizer,
-            data_collator=lambda found: _collate([(f["ids"], f["prompt"]) for f in found], tokenizer.pad_token_id),
-            callbacks=[Report()],
-        )  # fmt: skip
-
-
-def _dataset(rows: list[tuple[list[int], int]]) -> Any:
-    from datasets import Dataset
-
-    return Dataset.from_dict({"ids": [ids for ids, _ in rows], "prompt": [prompt for _, prompt in rows]})
+    dataset = Dataset.from_dict({"ids": [ids for ids, _ in rows], "prompt": [prompt for _, prompt in rows]})
+    return AnswerTrainer(
+        model=model, args=config, train_dataset=dataset, processing_class=tokenizer, callbacks=[Report()],
+        data_collator=lambda found: _collate([(f["ids"], f["prompt"]) for f in found], watch.pad),
+    )  # fmt: skip
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint of an interrupted training."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    whole = [p for p in found if (p / "trainer_state.json").exists() and (p / "optimizer.pt").exists()]
-    return str(whole[-1]) if whole else None
+    """The newest whole checkpoint of an interrupted training: one whose state, which is written last, can be read."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[1])):
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return str(path)
+    return None
 
 
 def _save(model: Any, out: Path) -> None:
     """The adapter's two files, without paths of this machine in them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.save_pretrained(str(out))
+    shutil.rmtree(out, ignore_errors=True)
+    model.save_pretrained(str(out))
     config = json.loads((out / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = None
     for key, value in config.items():

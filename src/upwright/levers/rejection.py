@@ -17,7 +17,7 @@ import json
 import random
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -122,10 +122,14 @@ class Rejection:
         settings = read_settings(proposal, RejectionSettings)
         if not parent.has("model/config.json"):
             raise BuildError("this body has no weights to train", todo="use the prompt, inference and memory levers")
-        drawn = draw_weighted(workshop.practice, settings.tasks + settings.check, settings.weights, proposal.seed)
+        before = read_data(parent)
+        drawn = draw_weighted(
+            workshop.practice, settings.tasks + settings.check, settings.weights, proposal.seed,
+            known={datum.input for datum in before},
+        )  # fmt: skip
         check, tasks = drawn[: settings.check], drawn[settings.check :]
         fresh = self._confirmed(parent, tasks, settings, proposal, workshop)
-        data = merge(read_data(parent), fresh)
+        data = merge(before, fresh)
         if len(data) < 8:
             raise BuildError(
                 "too few answers were confirmed to train on", value=len(data), todo="sample more, or help more"
@@ -179,9 +183,15 @@ def _kind(task: Task) -> str:
     return str(task.scorer.get("kind", "exact"))
 
 
-def draw_weighted(practice: Practice, n: int, weights: Mapping[str, float], seed: int) -> list[Task]:
-    """``n`` practice tasks in random order, skills in proportion to their weight (no skill below a quarter of the top)."""
-    pool = practice.draw(2 * n, derive_seed(seed, "tasks"))
+def draw_weighted(
+    practice: Practice, n: int, weights: Mapping[str, float], seed: int, known: Collection[str] = ()
+) -> list[Task]:
+    """``n`` practice tasks, skills in proportion to their weight (none counts less than 0.4 of the top).
+
+    Those whose input is ``known`` (trained on before) are drawn only when a skill has no others, and come last;
+    within both groups the order is random.
+    """
+    pool = sorted(practice.draw(2 * n, derive_seed(seed, "tasks")), key=lambda t: t.input in known)
     by_skill: dict[str, list[Task]] = {}
     for task in pool:
         by_skill.setdefault(task.skill, []).append(task)
@@ -194,7 +204,7 @@ def draw_weighted(practice: Practice, n: int, weights: Mapping[str, float], seed
         chosen.append(by_skill[skill][taken[skill]])
         taken[skill] += 1
     random.Random(seed).shuffle(chosen)
-    return chosen
+    return sorted(chosen, key=lambda t: t.input in known)
 
 
 def lesson(parent: Body, question: str, answer: str) -> Lesson:

@@ -2,16 +2,19 @@
 
 Optuna's ask/tell interface proposes recipes (TPE, Bergstra et al. 2011); every trial trains for a few steps on the same
 examples and is judged by its loss on the same held-out practice answers; a trial that is worse than the median of
-the others at the same step is stopped (median pruning). The best recipe is then trained in full. What is
+the others after as many thirds is stopped (median pruning). The best recipe is then trained in full. What is
 learned is kept in two parts: ``training.toml`` (the recipe) and ``model/adapter/`` (the weights).
 
 The data mix is part of the recipe: answers of the body itself that a checker confirmed (``rejection`` collects them) and,
 for the rest, practice tasks with their gold answers. Departure from plain search: trials are ranked by answer loss, not by
-score, because a short trial's score is too coarse to rank by.
+score, because a short trial's score is too coarse to rank by. The share of rehearsal is not searched: what it is good for
+does not show in this loss.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +37,6 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "rank": (8, 16, 32),
     "layers": (0.5, 0.67, 1.0),
     "batch": (8, 16),
-    "rehearsal": (0.1, 0.2, 0.3),
     "schedule": ("linear", "cosine"),
 }
 """Choices of a trial, beside ``learning_rate`` (log-uniform between ``LEAST_RATE`` and ``MOST_RATE``)."""
@@ -102,20 +104,28 @@ class TrainingRecipe:
         if not parent.has("model/config.json"):
             raise BuildError("this body has no weights to train", todo="use the prompt, inference and memory levers")
         drawn = workshop.practice.draw(settings.gold + settings.check + 24, derive_seed(proposal.seed, "tasks"))
+        known = read_data(parent)
+        inputs = {datum.input for datum in known}
+        drawn = tuple(sorted(drawn, key=lambda t: t.input in inputs))  # the child is judged on what is new to it
         check, held, rest = drawn[: settings.check], drawn[settings.check :][:24], drawn[settings.check + 24 :]
         golds = [
             Datum(t.input, gold(t), t.skill, "practice", str(t.scorer.get("kind", "exact")), Rung.EXECUTION.value, 1.0)
             for t in rest
         ]
-        data = merge(read_data(parent), golds)[: settings.examples]
+        data = merge(known, golds[: max(0, settings.examples - len(known))])
         if len(data) < 12:
             raise BuildError("too few examples to train on", value=len(data), todo="add practice tasks")
+        used = data
+        if len(data) > settings.examples:  # all of it is kept, a sample is trained on
+            used = random.Random(derive_seed(proposal.seed, "examples")).sample(data, settings.examples)
         judge = [lesson(parent, t.input, gold(t)) for t in held]
-        trials = self._search(parent, data, judge, (settings, proposal.seed), workshop)
-        best = min(trials, key=lambda t: t["loss"])
+        trials = self._search(parent, used, judge, (settings, proposal.seed), workshop)
+        best = min(trials, key=lambda t: (bool(t["pruned"]), math.inf if t["loss"] is None else t["loss"]))
+        if best["loss"] is None:
+            raise BuildError("no recipe could be trained", value=best["pruned"], todo="lower learning_rate")
         recipe = msgspec.convert({**msgspec.to_builtins(settings.recipe), **best["recipe"]}, type=Training)
-        lessons = [lesson(parent, d.input, d.answer) for d in data]
-        lessons += rehearsal(parent, workshop.rehearsal, recipe, len(data), proposal.seed)
+        lessons = [lesson(parent, d.input, d.answer) for d in used]
+        lessons += rehearsal(parent, workshop.rehearsal, recipe, len(used), proposal.seed)
         trained = _run(parent, lessons, recipe, workshop.scratch / "full", proposal.seed, workshop)
         changes: dict[str, Any] = {
             "model/adapter/adapter_config.json": (trained.adapter / "adapter_config.json").read_bytes(),
@@ -126,7 +136,7 @@ class TrainingRecipe:
         chosen, forms = choose_form(parent, changes, check, proposal.seed, workshop)
         note = {
             "trials": trials, "chosen recipe": best["recipe"], "examples": len(lessons),
-            "of them gold": sum(d.by == "practice" for d in data), "loss": list(trained.losses),
+            "of them gold": sum(d.by == "practice" for d in used), "loss": list(trained.losses),
             "held-out loss": list(trained.held_out), "practice score of the child": forms,
         }  # fmt: skip
         return Built(chosen, Rung.EXECUTION, note, Cost(tokens=trained.tokens + sum(t["tokens"] for t in trials)))
@@ -135,7 +145,7 @@ class TrainingRecipe:
         self, parent: Body, data: Sequence[Datum], judge: Sequence[Lesson], plan: tuple[TrainingSettings, int],
         workshop: Workshop,
     ) -> list[dict[str, Any]]:  # fmt: skip
-        """Every trial as ``{"recipe", "loss", "steps", "pruned", "tokens"}``; losses in nats, lower is better."""
+        """Every trial as ``{"recipe", "loss", "steps", "pruned", "tokens"}``; losses in nats, ``None`` without one."""
         try:
             import optuna
         except ImportError:
@@ -161,13 +171,13 @@ class TrainingRecipe:
             recipe = msgspec.convert({**start, **chosen, "epochs": 1.0}, type=Training)
             lessons = [lesson(parent, d.input, d.answer) for d in subset]
             result = self._trial(parent, lessons, judge, (recipe, trial, number, seed), workshop)
-            loss, pruned = result.held_out[-1] if result.held_out else float("inf"), bool(result.stopped)
+            loss, pruned = result.held_out[-1] if result.held_out else None, bool(result.stopped)
             state = optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE
             study.tell(trial, None if pruned else loss, state=state)
             found.append(
                 {
                     "recipe": chosen,
-                    "loss": round(loss, 4),
+                    "loss": loss,
                     "steps": result.steps,
                     "pruned": result.stopped,
                     "tokens": result.tokens,
@@ -181,9 +191,12 @@ class TrainingRecipe:
     ) -> Trained:  # fmt: skip
         recipe, trial, number, seed = which
 
+        looks = itertools.count(1)  # thirds, not steps: trials differ in batch size
+
         def prune(done: int, loss: float) -> str:
-            trial.report(loss, done)
-            return f"worse than the median of the other trials at step {done}" if trial.should_prune() else ""
+            third = next(looks)
+            trial.report(loss, third)
+            return f"worse than the median of the other trials after {third} of 3 parts" if trial.should_prune() else ""
 
         try:
             return fine_tune(
