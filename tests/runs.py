@@ -161,14 +161,14 @@ def journal(project: Project) -> dict[str, list[tuple[int, Any]]]:
 
 
 def evidence(project: Project) -> list[tuple[str, Any]]:
-    """Every entry of the ledger without its time, hash and keys."""
+    """Every entry that led to a decision or confirmed one, without times and keys (a vault is opened at every pause)."""
     entries = ledger.read(project.warden / ledger.FILE)
-    return [(e.kind, timeless(dict(e.data))) for e in entries if e.kind != "founding"]
+    kept = (e for e in entries if e.kind not in ("founding", "vault_open", "vault") and e.data.get("phase") != "vault")
+    return [(e.kind, timeless(dict(e.data))) for e in kept]
 
 
 def timeless(value: Any) -> Any:
-    text = re.sub(r'"(seconds|time)": [0-9.e-]+', "", json.dumps(value, sort_keys=True))
-    return text
+    return re.sub(r'"(seconds|time)": [0-9.e-]+', "", json.dumps(value, sort_keys=True))
 
 
 def whys(line: Lineage) -> list[str]:

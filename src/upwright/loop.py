@@ -181,8 +181,8 @@ class Loop:
         row = self.journal.read("diagnose", self.round)
         if row is not None:
             return tuple(from_json(Weakness, w) for w in row["weaknesses"])
-        objective = exam[self.charter.objective]
-        found = diagnose(objective.card, objective.samples or None, tuple(self.levers), objective.tasks)
+        one = exam[self.charter.objective]
+        found = diagnose(one.card, one.samples or None, tuple(self.levers), one.tasks)
         self.journal.write("diagnose", self.round, {"champion": champion.digest, **to_json(found)})
         self._event("diagnose", 1, 1, found.weaknesses[0].sentence if found.weaknesses else "no weakness found")
         return tuple(found.weaknesses)
@@ -238,8 +238,8 @@ class Loop:
             extra["improver.toml"] = render_improver(self._improver())
         clock = time.monotonic()
         try:
-            own, least = self.own.get(proposal.lever), PATIENCE * self.levers[proposal.lever].seconds
-            least *= self.settings.effort
+            own = self.own.get(proposal.lever)
+            least = PATIENCE * self.levers[proposal.lever].seconds * self.settings.effort
             child: Child = self.runner.job("build", build_job, to_json(proposal), own, extra, least=least)
         except (BuildError, RuntimeFailure) as error:
             self.runner.blame(error, proposal.parent)
@@ -299,18 +299,19 @@ class Loop:
             self.store.discard_checkout(child.digest)
         cost = child.cost if isinstance(child, Child) else Cost(child.seconds)
         self.past.add(Attempt(proposal, decision, gain, cost, why))
+        status = self.door.status()
         data = {
             "promoted": promoted,
             "lever": proposal.lever,
             "why": why,
-            "champion": self.door.status()["champion"],
+            "champion": status["champion"],
             "gain": gain if promoted else 0.0,
             "seconds": cost.seconds,
         }
         self.journal.write("promote", self.round, data)
         self.past.learn(proposal.lever, data["gain"], cost.seconds)
+        self.generation = int(status["promotions"])
         if promoted:
-            self.generation += 1
             self.past.write()
             if "improver.toml" in self.charter.may_change:
                 self.past.forget_improver()
@@ -338,11 +339,8 @@ class Loop:
 
     def _settle(self, champion: str, child: str, why: str) -> tuple[bool, str]:
         """Promote the child, unless a person refused it or moved the champion meanwhile; and why."""
-        row = self.journal.read("prove", self.round)
-        assert row is not None
-        test = int(row["test"])
-        status = self.door.status()
-        if status["champion"] not in (champion, child):
+        test = int((self.journal.read("prove", self.round) or {})["test"])
+        if self.door.status()["champion"] not in (champion, child):
             return False, f"{why}; the champion was moved meanwhile"
         self._event("promote", 0, 1, "promoted; confirming the gain on fresh sealed tasks")
         try:
