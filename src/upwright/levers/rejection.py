@@ -191,7 +191,7 @@ def draw_weighted(
     Those whose input is ``known`` (trained on before) are drawn only when a skill has no others, and come last;
     within both groups the order is random.
     """
-    pool = sorted(practice.draw(2 * n, derive_seed(seed, "tasks")), key=lambda t: t.input in known)
+    pool = sorted(practice.draw(2 * n + len(known), derive_seed(seed, "tasks")), key=lambda t: t.input in known)
     by_skill: dict[str, list[Task]] = {}
     for task in pool:
         by_skill.setdefault(task.skill, []).append(task)
@@ -290,7 +290,8 @@ def read_data(body: Body) -> list[Datum]:
     path = body.root / DATA
     if not path.exists():
         return []
-    return [msgspec.convert(json.loads(line), type=Datum) for line in path.read_text().splitlines() if line.strip()]
+    lines = path.read_bytes().split(b"\n")  # not splitlines: an answer may hold other line separators
+    return [msgspec.convert(json.loads(line), type=Datum) for line in lines if line.strip()]
 
 
 def merge(old: Sequence[Datum], new: Sequence[Datum]) -> list[Datum]:

@@ -103,10 +103,11 @@ class TrainingRecipe:
         settings = read_settings(proposal, TrainingSettings)
         if not parent.has("model/config.json"):
             raise BuildError("this body has no weights to train", todo="use the prompt, inference and memory levers")
-        drawn = workshop.practice.draw(settings.gold + settings.check + 24, derive_seed(proposal.seed, "tasks"))
         known = read_data(parent)
         inputs = {datum.input for datum in known}
-        drawn = tuple(sorted(drawn, key=lambda t: t.input in inputs))  # the child is judged on what is new to it
+        wanted = settings.gold + settings.check + 24
+        pool = workshop.practice.draw(wanted + len(known), derive_seed(proposal.seed, "tasks"))
+        drawn = sorted(pool, key=lambda t: t.input in inputs)[:wanted]  # the child is judged on what is new to it
         check, held, rest = drawn[: settings.check], drawn[settings.check :][:24], drawn[settings.check + 24 :]
         golds = [
             Datum(t.input, gold(t), t.skill, "practice", str(t.scorer.get("kind", "exact")), Rung.EXECUTION.value, 1.0)
