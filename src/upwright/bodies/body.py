@@ -94,6 +94,8 @@ class Training:
         layers: fraction of the top layers that are trained, in (0, 1].
         learning_rate: peak of the schedule.
         rehearsal: share of training examples that come from protected suites' practice, in [0, 1).
+        real: share of a round's new examples that are practice tasks with their gold answers, taken from those that
+            no sample solved, in [0, 1).
         examples: most training examples per round.
     """
 
@@ -107,12 +109,13 @@ class Training:
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float = 0.05
     weight_decay: float = 0.0
-    epochs: float = 2.0
-    batch: int = 16
+    epochs: float = 2.5
+    batch: int = 8
     rehearsal: float = 0.15
+    real: float = 0.3
     examples: int = 384
     sampling_temperature: float = 0.8
-    samples: int = 4
+    samples: int = 6
 
 
 class Body:

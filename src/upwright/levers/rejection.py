@@ -7,7 +7,8 @@ the weights learn to do alone what took help before. Data accumulates over round
 
 Sources: expert iteration and rejection sampling fine-tuning (Anthony et al. 2017; Yuan et al. 2023), ReST-EM
 (Singh et al. 2023), context distillation (Askell et al. 2021). Departures: one answer per task (the one that most
-samples agree on) and a share of the protected suites' practice is rehearsed. The first round fits a new adapter on the
+samples agree on), some practice tasks that no sample solved stay in with their gold answers (``real`` in
+training.toml; the report says how many), and a share of the protected suites' practice is rehearsed. The first round fits a new adapter on the
 base weights; later rounds go on from the champion's adapter, on all data so far.
 """
 
@@ -34,6 +35,8 @@ from upwright.tasks.base import Practice
 from upwright.tasks.scorers import gold
 
 DATA = "model/adapter/data.jsonl"
+REAL = "practice"
+"""What ``by`` says of a datum whose answer is the practice task's own gold answer."""
 ATTEMPTS = 3
 """Attempts on one parent before the lever gives up on it."""
 COLLAPSE = 0.5
@@ -158,12 +161,16 @@ class Rejection:
     def _confirmed(
         self, parent: Body, tasks: Sequence[Task], settings: RejectionSettings, proposal: Proposal, workshop: Workshop
     ) -> list[Datum]:
-        """For each task, the full-marks answer that most samples agree on; kept in scratch for a resumed build."""
+        """For each task, the full-marks answer that most samples agree on; kept in scratch for a resumed build.
+
+        Of the tasks that no sample solved, some stay with their gold answer: ``recipe.real`` of all examples.
+        """
         kept = workshop.scratch / "confirmed.json"
         if kept.exists():
             return msgspec.json.decode(kept.read_bytes(), type=list[Datum])
         seed = derive_seed(proposal.seed, "sample")
         found: list[Datum] = []
+        unsolved: list[Task] = []
         sampled = workshop.sample(parent, tasks, settings.samples, seed, settings.temperature)
         for task, answers in zip(tasks, sampled, strict=True):
             right = Counter(text.strip() for text, score in answers if score >= 1.0)
@@ -173,6 +180,11 @@ class Rejection:
                 found.append(
                     Datum(task.input, text, task.skill, proposal.parent, _kind(task), Rung.EXECUTION.value, share)
                 )
+            else:
+                unsolved.append(task)
+        real = settings.recipe.real
+        for task in unsolved[: round(len(found) * real / (1 - real))]:
+            found.append(Datum(task.input, gold(task), task.skill, REAL, _kind(task), Rung.EXECUTION.value, 0.0))
         partial = kept.with_suffix(".tmp")
         partial.write_bytes(msgspec.json.encode(found))
         partial.replace(kept)
@@ -310,7 +322,8 @@ def _note(
     watched: Mapping[str, float],
 ) -> dict[str, Any]:  # fmt: skip
     return {
-        "confirmed answers, new": len(fresh),
+        "confirmed answers, new": sum(datum.by != REAL for datum in fresh),
+        "gold answers, new": sum(datum.by == REAL for datum in fresh),
         "training examples": {"confirmed in all": len(data), "with rehearsal": lessons},
         "by skill": dict(sorted(Counter(datum.skill for datum in data).items())),
         "steps": trained.steps,

@@ -28,7 +28,7 @@ from upwright.errors import BuildError, MissingExtra
 from upwright.levers._search import answers_for, fruitless, read_settings, worst
 from upwright.levers._sft import Lesson, Trained, Trial, fine_tune
 from upwright.levers.base import Built, Situation, Workshop
-from upwright.levers.rejection import DATA, Datum, choose_form, lesson, merge, read_data, rehearsal, render_data
+from upwright.levers.rejection import DATA, REAL, Datum, choose_form, lesson, merge, read_data, rehearsal, render_data
 from upwright.records import Cost, Proposal, Rung, derive_seed
 from upwright.tasks.scorers import gold
 
@@ -110,7 +110,7 @@ class TrainingRecipe:
         drawn = sorted(pool, key=lambda t: t.input in inputs)[:wanted]  # the child is judged on what is new to it
         check, held, rest = drawn[: settings.check], drawn[settings.check :][:24], drawn[settings.check + 24 :]
         golds = [
-            Datum(t.input, gold(t), t.skill, "practice", str(t.scorer.get("kind", "exact")), Rung.EXECUTION.value, 1.0)
+            Datum(t.input, gold(t), t.skill, REAL, str(t.scorer.get("kind", "exact")), Rung.EXECUTION.value, 1.0)
             for t in rest
         ]
         data = merge(known, golds[: max(0, settings.examples - len(known))])
@@ -137,7 +137,7 @@ class TrainingRecipe:
         chosen, forms = choose_form(parent, changes, check, proposal.seed, workshop)
         note = {
             "trials": trials, "chosen recipe": best["recipe"], "examples": len(lessons),
-            "of them gold": sum(d.by == "practice" for d in used), "loss": list(trained.losses),
+            "of them gold": sum(d.by == REAL for d in used), "loss": list(trained.losses),
             "held-out loss": list(trained.held_out), "practice score of the child": forms,
         }  # fmt: skip
         return Built(chosen, Rung.EXECUTION, note, Cost(tokens=trained.tokens + sum(t["tokens"] for t in trials)))
