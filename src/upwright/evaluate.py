@@ -7,7 +7,7 @@ seed are never run twice.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,13 +25,11 @@ from upwright.records import (
     Outcome,
     Scorecard,
     Task,
-    canonical_digest,
-    from_json,
-    to_json,
 )
 from upwright.tasks.base import Practice
 
 CACHE_SCHEMA = 1
+_AT_ONCE = 500
 
 
 def evaluate(
@@ -92,7 +90,7 @@ def score(task: Task, said: Answer, practice: Practice) -> Outcome:
 
 def task_key(task: Task) -> str:
     """Digest of everything in a task that decides its outcome and how it is reported."""
-    return canonical_digest(to_json(task))
+    return hashlib.sha256(msgspec.json.encode(task, order="deterministic")).hexdigest()
 
 
 class EvaluationCache:
@@ -144,12 +142,14 @@ class EvaluationCache:
             StorageError: the file cannot be read.
         """
         found: dict[str, Outcome] = {}
-        query = "SELECT data FROM outcome WHERE generation = ? AND task = ? AND seed = ?"
+        wanted = list(keys)
         try:
-            for key in keys:
-                row = self._db.execute(query, (generation, key, str(seed))).fetchone()
-                if row is not None:
-                    found[key] = from_json(Outcome, json.loads(row[0]))
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(some))
+                query = f"SELECT task, data FROM outcome WHERE generation = ? AND seed = ? AND task IN ({marks})"
+                for key, data in self._db.execute(query, (generation, str(seed), *some)):
+                    found[key] = msgspec.json.decode(data, type=Outcome)
         except (sqlite3.Error, ValueError, msgspec.ValidationError) as error:
             raise self._failed("read", error) from None
         return found
@@ -160,7 +160,7 @@ class EvaluationCache:
         Raises:
             StorageError: the disk is full or read-only.
         """
-        rows = [(generation, key, str(seed), json.dumps(to_json(o))) for key, o in outcomes.items()]
+        rows = [(generation, key, str(seed), msgspec.json.encode(o).decode()) for key, o in outcomes.items()]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:

@@ -192,8 +192,7 @@ class Bench:
         charter = opened.charter
         self._store, self._parent, self._cache, self._progress = opened.store, parent, opened.cache, progress
         self._drafts = 0
-        self.scratch = project.work / proposal.digest[:16]
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        self._work = project.work / proposal.digest[:16]
         size = project.settings.run.practice
 
         def rest(name: str) -> Practice:
@@ -202,6 +201,17 @@ class Bench:
         self.practice: Practice = rest(charter.objective)
         self.rehearsal: Sequence[Practice] = [rest(name) for name in charter.protected]
         self.tokens = 0
+
+    @property
+    def scratch(self) -> Path:
+        """A directory of this proposal's own, made when it is first asked for."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        return self._work
+
+    def close(self) -> None:
+        """Remove the scratch directory; also one that an earlier, killed build left."""
+        if self._work.exists():
+            shutil.rmtree(self._work, ignore_errors=True)
 
     def genesis(self) -> Generation:
         """The first ancestor of the parent."""
@@ -308,7 +318,7 @@ def build_job(
     note = {"rung": built.rung.value, **built.note}
     child = store.derive(parent, changes, proposal, note, durable=False)
     cost = replace(built.cost, seconds=time.monotonic() - clock, tokens=max(built.cost.tokens, bench.tokens))
-    shutil.rmtree(bench.scratch, ignore_errors=True)
+    bench.close()
     core = tree_digest({path: blob for path, blob in child.files.items() if path not in account})
     return Child(child.digest, built.rung.value, built.note, cost, core)
 

@@ -16,7 +16,7 @@ from upwright.allocate import Improver, choose, expected_seconds
 from upwright.allocate import render as render_improver
 from upwright.bodies.body import Body
 from upwright.bodies.store import Store
-from upwright.diagnose import diagnose
+from upwright.diagnose import Diagnosis, diagnose
 from upwright.engines import make_engine
 from upwright.engines.base import Engine
 from upwright.errors import BuildError, ProjectError, RuntimeFailure, StorageError
@@ -119,6 +119,7 @@ class Loop:
         self.lever = ""
         self.ended = ""
         self.score: tuple[str, float | None] = ("", None)
+        self.diagnosis: tuple[str, Diagnosis] | None = None
         self.ends: Ends | None = None
         self.runner = Runner(project, self.charter, engine, self.past, self._event)
 
@@ -181,8 +182,7 @@ class Loop:
         row = self.journal.read("diagnose", self.round)
         if row is not None:
             return tuple(from_json(Weakness, w) for w in row["weaknesses"])
-        one = exam[self.charter.objective]
-        found = diagnose(one.card, one.samples or None, tuple(self.levers), one.tasks)
+        found = self._diagnosed(champion.digest, exam[self.charter.objective])
         self.journal.write("diagnose", self.round, {"champion": champion.digest, **to_json(found)})
         self._event("diagnose", 1, 1, found.weaknesses[0].sentence if found.weaknesses else "no weakness found")
         return tuple(found.weaknesses)
@@ -299,19 +299,13 @@ class Loop:
             self.store.discard_checkout(child.digest)
         cost = child.cost if isinstance(child, Child) else Cost(child.seconds)
         self.past.add(Attempt(proposal, decision, gain, cost, why))
-        status = self.door.status()
-        data = {
-            "promoted": promoted,
-            "lever": proposal.lever,
-            "why": why,
-            "champion": status["champion"],
-            "gain": gain if promoted else 0.0,
-            "seconds": cost.seconds,
-        }
-        self.journal.write("promote", self.round, data)
-        self.past.learn(proposal.lever, data["gain"], cost.seconds)
-        self.generation = int(status["promotions"])
+        now = child.digest if promoted and isinstance(child, Child) else champion.digest
+        gain = gain if promoted and gain is not None else 0.0
+        data = {"promoted": promoted, "lever": proposal.lever, "why": why, "champion": now, "gain": gain}
+        self.journal.write("promote", self.round, {**data, "seconds": cost.seconds})
+        self.past.learn(proposal.lever, gain, cost.seconds)
         if promoted:
+            self.generation = int(self.door.status()["promotions"])
             self.past.write()
             if "improver.toml" in self.charter.may_change:
                 self.past.forget_improver()
@@ -319,6 +313,12 @@ class Loop:
         return promoted
 
     # -- what they use ------------------------------------------------------------------------
+
+    def _diagnosed(self, champion: str, one: Exam) -> Diagnosis:
+        """The diagnosis of the champion, made once."""
+        if self.diagnosis is None or self.diagnosis[0] != champion:
+            self.diagnosis = champion, diagnose(one.card, one.samples or None, tuple(self.levers), one.tasks)
+        return self.diagnosis[1]
 
     def _stored(self, child: str) -> bool:
         """Whether a built child is whole; a power cut may have torn one that was not yet proven."""

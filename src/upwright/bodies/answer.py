@@ -101,7 +101,11 @@ def conversations(body: Body, questions: Sequence[Question]) -> list[tuple[Messa
     Then the worked examples and the recalled cases as earlier turns, the most similar case last.
     """
     prompt, memory, shown = body.prompt, body.memory, body.inference.memory
-    index = Recall([m.input if m.kind == "case" else f"{m.input}\n{m.answer}" for m in memory]) if shown else None
+    index = (
+        Recall([m.input if m.kind == "case" else f"{m.input}\n{m.answer}" for m in memory])
+        if shown and memory
+        else None
+    )
     chats = []
     for question in questions:
         recalled = [memory[i] for i in index.nearest(question.input, shown)] if index else []

@@ -21,6 +21,7 @@ import errno
 import json
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,7 +36,19 @@ from upwright.records import Generation, Proposal, canonical_json, from_json, to
 Changes = Mapping[str, bytes | Path | None]
 """Path inside the body → new bytes, a file to take them from, or ``None`` to delete (a folder when it ends in ``/``)."""
 
+_KNOWN = 16
+"""How many records are remembered, as long as their files do not change."""
+
 _TORN = (ValueError, KeyError, TypeError, msgspec.ValidationError)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written anew; empty when it is gone."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def check_path(path: str) -> str:
@@ -86,6 +99,7 @@ class Store:
         self.root = Path(root)
         self.blobs = Blobs(self.root / "blobs", self.root / "tmp")
         self._generations, self._checkouts = self.root / "generations", self.root / "checkouts"
+        self._known: OrderedDict[str, tuple[tuple[int, ...], Generation]] = OrderedDict()
         with guard("make the store", self.root):
             for folder in (self.blobs.root, self.blobs.scratch, self._generations, self._checkouts):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -168,12 +182,16 @@ class Store:
             ProjectError: none, or several, begin with it.
             StorageError: its record is damaged.
         """
+        known = self._known.get(name)
+        if known is not None and known[0] == _stamp(self._meta(name)):
+            return known[1]
         matches = self._matching(name)
         if len(matches) != 1:
             what = "several generations begin with this" if matches else "there is no such generation"
             todo = "give more digits" if matches else "`upwright log` lists them"
             raise ProjectError(what, value=name, todo=todo)
         path = self._meta(matches[0])
+        stamp = _stamp(path)
         try:
             generation = from_json(Generation, json.loads(path.read_bytes()))
         except _TORN as error:
@@ -184,6 +202,9 @@ class Store:
             raise StorageError(
                 "the record of a generation does not match its digest", value=str(path), todo="restore it from a backup"
             )
+        self._known[generation.digest] = stamp, generation
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
         return generation
 
     def list(self) -> tuple[Generation, ...]:
@@ -286,7 +307,7 @@ class Store:
     # ---- inside -----------------------------------------------------------------------------
 
     def _meta(self, digest: str) -> Path:
-        return self._generations / f"{digest}.json"
+        return Path(f"{self._generations}/{digest}.json")
 
     def _matching(self, prefix: str) -> tuple[str, ...]:
         if not prefix or not set(prefix) <= set("0123456789abcdef"):
@@ -321,10 +342,9 @@ class Store:
         """Whether a checkout is there and no file of it was removed or cut since."""
         try:
             return all(
-                (target / path).stat().st_size == self.blobs.path(digest).stat().st_size
-                for path, digest in generation.files.items()
+                self.blobs.has(digest, os.stat(f"{target}/{path}").st_size) for path, digest in generation.files.items()
             )
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def _materialise(self, generation: Generation, target: Path, read_only: bool) -> Path:

@@ -62,8 +62,11 @@ class Built:
 class Workshop(Protocol):
     """The tools a lever builds with. Everything in it is practice; nothing here is sealed."""
 
-    scratch: Path
-    """A directory of this proposal's own; kept until the child is stored, so a build can resume."""
+    @property
+    def scratch(self) -> Path:
+        """A directory of this proposal's own; kept until the child is stored, so a build can resume."""
+        ...
+
     practice: Practice
     rehearsal: Sequence[Practice]
     """Practice sides of the protected suites, to guard against forgetting."""
