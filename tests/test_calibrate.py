@@ -169,7 +169,7 @@ def test_calibrate_measures_this_project_and_notes_it(project: Project) -> None:
     text = "\n".join(calibration_lines(noted))
     assert "GEPA accepts 39 %" in text
     assert "the champion against itself (39 practice tasks of sums" in text
-    assert f"{100 * found.coin.greedy.accepted.value:.3g} %" in text
+    assert f"{100 * found.coin.greedy.accepted.value:.1f} %" in text
 
     again = calibrate(project, candidates=5, tasks=40)
     assert replace(again, seconds=0.0, summary=()) == replace(found, seconds=0.0, summary=())

@@ -397,4 +397,4 @@ def _rate(rate: Rate) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{100 * value:.{1 if value >= 0.1 else 2}f} %"

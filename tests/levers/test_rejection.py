@@ -252,6 +252,9 @@ def test_data_survive_the_file(tmp_path: Path) -> None:
     data = [datum("two\nlines ✓", "\u2028x\u0085"), datum("", "")]
     (tmp_path / DATA).write_bytes(render_data(data))
     assert read_data(body) == data
+    memory = Memory("m", "case", "sums", "\u2028x\u0085", "two\nlines ✓")
+    (tmp_path / "memory.jsonl").write_bytes(render_memory([memory]))
+    assert body.memory == (memory,)
 
 
 def test_weak_skills_are_drawn_more_and_known_tasks_last() -> None:

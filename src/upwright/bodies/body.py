@@ -160,7 +160,7 @@ class Body:
         if not path.exists():
             return ()
         entries = []
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             try:
