@@ -26,6 +26,7 @@ from upwright.errors import BuildError, Stopped
 from upwright.levers.base import Situation
 from upwright.levers.rejection import (
     DATA,
+    REAL,
     Datum,
     Rejection,
     choose_form,
@@ -50,7 +51,7 @@ from upwright.testing.levers import (
 )
 from upwright.testing.tiny import tiny_model
 
-RECIPE = Training(examples=24, epochs=1.0, batch=8, rank=2, learning_rate=1e-3)
+RECIPE = Training(examples=24, epochs=1.0, batch=8, rank=2, learning_rate=1e-3, real=0.0)
 
 
 def trainable_body(root: Path) -> Body:
@@ -200,6 +201,17 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(tmp_path: Path, parent: 
     third = Bench(tmp_path / "cut", parent)
     Rejection().build(parent, wanted, third)
     assert third.heard == [], "trained before: no step again"
+
+
+def test_a_share_of_gold_answers_to_what_no_sample_solved(tmp_path: Path, parent: Body) -> None:
+    (parent.root / "training.toml").write_bytes(render_toml(replace(RECIPE, real=0.25)))
+    bench = Bench(tmp_path / "w", parent, chance=lambda body, task: 0.2)
+    built = Rejection().build(parent, proposal(parent), bench)
+    data = read_data(grown(parent, built.changes, tmp_path / "child"))
+    real = [datum for datum in data if datum.by == REAL]
+    answers = {fake_task(i).input: fake_task(i).answer for i in range(5000)}
+    assert len(real) == built.note["gold answers, new"] == round((len(data) - len(real)) / 3) > 0
+    assert all((answers[datum.input], 0.0) == (datum.answer, datum.agree) for datum in real)
 
 
 def test_collapse_is_stopped(tmp_path: Path, parent: Body) -> None:
