@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tomli_w
 
+from upwright.bodies.body import PARTS
 from upwright.bodies.models import Model, cache_dir, fetch, install
 from upwright.bodies.store import Store
 from upwright.errors import (
@@ -57,15 +58,18 @@ def init(
     *,
     protect: Sequence[str | Path] = (),
     quickstart: bool = False,
+    charter_text: str = "",
 ) -> Project:
     """Make a project directory: whole, or not at all.
 
     Args:
-        model: a catalogue name, a Hugging Face directory, a ``.gguf`` file or ``http://host:port/v1#model``.
+        model: a catalogue name, a Hugging Face directory, a ``.gguf`` file or ``http://host:port/v1#model``; or a
+            directory with the parts of a body, which is copied.
         tasks: what to get better at: a ``.jsonl`` or ``.py`` file, a folder with ``practice.jsonl``, ``sealed.jsonl``
             and perhaps ``vault.jsonl``, or ``kind:spec``; ``NAME=…`` names the suite. Of several, the first is the objective.
         protect: suites that must not get worse, given in the same way.
         quickstart: the tasks, charter and settings that come with Upwright.
+        charter_text: the text of charter.toml; by default one is written that may be edited.
 
     Raises:
         ProjectError: the directory is not empty, or no tasks are given.
@@ -91,8 +95,14 @@ def init(
                 _write_quickstart(staged)
             else:
                 _write_own(staged, suites, protected=names[max(len(given), 1) :])
+            if charter_text:
+                (staged / "charter.toml").write_text(charter_text)
             _check_tasks(staged)
-            _put_body(staged / "body", fetch(model))
+            if isinstance(model, Path) and _is_body(model):
+                shutil.rmtree(staged / "body")
+                shutil.copytree(model, staged / "body")
+            else:
+                _put_body(staged / "body", fetch(model))
             staged.chmod(0o755)
             if target.exists():
                 target.rmdir()
@@ -223,6 +233,11 @@ def _check_tasks(root: Path) -> None:
     from upwright.tasks.suite import open_suites
 
     open_suites(read_settings(root / "upwright.toml").suites, root, salt="upwright/0")
+
+
+def _is_body(path: Path) -> bool:
+    """Whether a directory has a part of a body; a Hugging Face directory has none."""
+    return path.is_dir() and any((path / part).exists() for part in PARTS)
 
 
 def _put_body(body: Path, model: Model) -> None:

@@ -42,7 +42,7 @@ _KNOWN = 16
 _TORN = (ValueError, KeyError, TypeError, msgspec.ValidationError)
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def _stamp(path: str | Path) -> tuple[int, ...]:
     """What changes when a file is written anew; empty when it is gone."""
     try:
         facts = os.stat(path)
@@ -183,7 +183,7 @@ class Store:
             StorageError: its record is damaged.
         """
         known = self._known.get(name)
-        if known is not None and known[0] == _stamp(self._meta(name)):
+        if known is not None and known[0] == _stamp(f"{self._generations}/{name}.json"):
             return known[1]
         matches = self._matching(name)
         if len(matches) != 1:
@@ -202,9 +202,7 @@ class Store:
             raise StorageError(
                 "the record of a generation does not match its digest", value=str(path), todo="restore it from a backup"
             )
-        self._known[generation.digest] = stamp, generation
-        if len(self._known) > _KNOWN:
-            self._known.popitem(last=False)
+        self._remember(generation, stamp)
         return generation
 
     def list(self) -> tuple[Generation, ...]:
@@ -306,6 +304,11 @@ class Store:
 
     # ---- inside -----------------------------------------------------------------------------
 
+    def _remember(self, generation: Generation, stamp: tuple[int, ...]) -> None:
+        self._known[generation.digest] = stamp, generation
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+
     def _meta(self, digest: str) -> Path:
         return Path(f"{self._generations}/{digest}.json")
 
@@ -327,13 +330,17 @@ class Store:
         """Write the record, or give back the first generation that had this tree (with its own parent and proposal)."""
         generation = Generation(tree_digest(files), files, parent, proposal, note)
         try:
-            stored = self.get(generation.digest) if self._meta(generation.digest).exists() else None
+            stored = self.get(generation.digest)
+        except ProjectError:  # there is none yet
+            stored = None
         except StorageError:  # torn by a power cut: write it again
             stored = None
         if stored is not None:
             generation = stored
         else:
-            self.blobs.write(self._meta(generation.digest), canonical_json(to_json(generation)) + b"\n")
+            path = self._meta(generation.digest)
+            self.blobs.write(path, canonical_json(to_json(generation)) + b"\n")
+            self._remember(from_json(Generation, to_json(generation)), _stamp(path))
         if durable:
             self.sync(generation)
         return generation
