@@ -19,7 +19,7 @@ import sqlite3
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -321,7 +321,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         tmp.replace(path)
     except OSError as error:
-        tmp.unlink(missing_ok=True)
+        with suppress(OSError):
+            tmp.unlink(missing_ok=True)
         raise StorageError(
             f"cannot write {path.name}: {error.strerror}", value=str(path), todo="free space, or make it writable"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_killed_between_promotion_and_confirmation(tmp_path: Path, undisturbed: 
     project = runs.copy(tmp_path / "demo")
 
     def trap(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr("upwright.promote.drive", lambda *_: strike(KILL))
+        patch.setattr(sys.modules["upwright.promote"], "drive", lambda *_: strike(KILL))
 
     assert drive(project, trap) == -KILL
     state = read_state(project.warden)

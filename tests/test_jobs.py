@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import runs
+from upwright import jobs
+from upwright.bodies.body import Body
+from upwright.bodies.store import Store
+from upwright.errors import BuildError, Stopped
+from upwright.levers.base import Built, Situation
+from upwright.project import Project
+from upwright.records import Cost, Proposal, Question, Rung, to_json
+from upwright.tasks.suite import open_suites
+from upwright.testing.puppet import Coach, Puppet
+from upwright.testing.runtimes import RuntimeContract
+from upwright.warden.door import read_state
+
+
+def quiet(*_: Any) -> None:
+    pass
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return runs.copy(tmp_path / "demo")
+
+
+@pytest.fixture
+def genesis(project: Project) -> str:
+    return str(read_state(project.warden)["genesis"])
+
+
+class TestPuppet(RuntimeContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runtime(cls) -> Puppet:
+        return Puppet(Body(Path()))
+
+
+class Hand(Coach):
+    """Builds whatever it is given."""
+
+    parts = ("prompt.md", "program/")
+
+    def __init__(self, make: Any) -> None:
+        super().__init__(name="hand")
+        self.make = make
+
+    def propose(self, situation: Situation) -> Proposal | None:
+        return None
+
+    def build(self, parent: Body, proposal: Proposal, workshop: Any) -> Built:
+        changes = self.make(parent, workshop)
+        return Built(changes, Rung.EXECUTION, {"n": 1}, Cost())
+
+
+def build(project: Project, parent: str, make: Any, extra: dict[str, bytes] | None = None) -> jobs.Child:
+    proposal = Proposal("hand", {}, "by hand", "human", parent, 1)
+    return jobs.build_job(str(project.root), to_json(proposal), Hand(make), extra or {}, progress=quiet)
+
+
+def test_a_build_stores_the_child_and_leaves_nothing_behind(project: Project, genesis: str) -> None:
+    def make(parent: Body, bench: jobs.Bench) -> dict[str, Any]:
+        (bench.scratch / "code.py").write_text("print(1)\n")
+        assert list(project.work.iterdir()) == [bench.scratch]
+        return {"prompt.md": b"words = 1\n", "program/code.py": bench.scratch / "code.py"}
+
+    child = build(project, genesis, make)
+    store = Store(project.state / "store")
+    assert store.file(store.get(child.digest), "program/code.py") == b"print(1)\n"
+    assert store.get(child.digest).parent == genesis
+    assert store.get(child.digest).note == {"rung": "execution", "n": 1}
+    assert list(project.work.iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_there_for_the_next_one(project: Project, genesis: str) -> None:
+    def stop(parent: Body, bench: jobs.Bench) -> dict[str, Any]:
+        (bench.scratch / "half").write_text("done")
+        raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        build(project, genesis, stop)
+    build(project, genesis, lambda parent, bench: {"prompt.md": (bench.scratch / "half").read_bytes()})
+    assert list(project.work.iterdir()) == []
+
+
+def test_parts_that_are_not_the_levers_own(project: Project, genesis: str) -> None:
+    with pytest.raises(BuildError, match="not its own"):
+        build(project, genesis, lambda *_: {"inference.toml": b""})
+
+
+def test_a_bug_in_a_lever_is_a_lost_candidate(project: Project, genesis: str) -> None:
+    with pytest.raises(BuildError, match="ZeroDivisionError"):
+        build(project, genesis, lambda *_: {"prompt.md": bytes(1 // 0)})
+
+
+def test_the_improvers_account_does_not_make_another_body(project: Project, genesis: str) -> None:
+    same = build(project, genesis, lambda parent, _: {"prompt.md": (parent.root / "prompt.md").read_bytes()}, EXTRA)
+    assert same.digest == genesis, "nothing changed, so nothing is added"
+    one = build(project, genesis, lambda *_: {"prompt.md": b"words = 1\n"}, EXTRA)
+    two = build(project, genesis, lambda *_: {"prompt.md": b"words = 1\n"}, {"improver.toml": b"rounds = 2\n"})
+    assert one.digest != two.digest
+    assert one.core == two.core
+
+
+EXTRA = {"improver.toml": b"rounds = 1\n"}
+
+
+def test_the_bench(project: Project, genesis: str) -> None:
+    """Practice without the exam, evaluation, sampling, drafts; tokens are counted."""
+
+    def make(parent: Body, bench: jobs.Bench) -> dict[str, Any]:
+        tasks = bench.practice.draw(30, 1)
+        suites = open_suites(project.settings.suites, project.root, jobs.salt(project))
+        asked = {t.input for t in jobs.exam(project, suites["words"], 24)}
+        assert len(tasks) == 30
+        assert not asked & {t.input for t in tasks}
+        assert [p.name for p in bench.rehearsal] == ["manners"]
+        assert bench.genesis().digest == genesis
+        better = bench.variant({"prompt.md": b"words = 1\n"})
+        assert (better.root / "model.toml").exists()
+        assert bench.evaluate(better, tasks, 0).mean == 1.0
+        assert (bench.evaluate(parent, tasks, 0).mean or 0) < 1.0
+        (samples, *_) = bench.sample(better, tasks, 3, 0, 0.8)
+        assert [score for _, score in samples] == [1.0] * 3
+        assert not bench.variant({"prompt.md": None}).has("prompt.md")
+        return {"prompt.md": b"words = 1\n"}
+
+    assert build(project, genesis, make).cost.tokens > 30 * 3
+
+
+def test_the_objective_is_the_charters_and_not_the_first_suite(tmp_path: Path) -> None:
+    text = runs.UPWRIGHT
+    i, j = text.index("[suites.words]"), text.index("[suites.manners]")
+    project = runs.make(tmp_path / "demo", (text[i:], text[j:] + text[i:j]))
+    seen: list[str] = []
+
+    def make(parent: Body, bench: jobs.Bench) -> dict[str, Any]:
+        seen.extend([bench.practice.name, *(p.name for p in bench.rehearsal)])
+        return {}
+
+    build(project, str(read_state(project.warden)["genesis"]), make)
+    assert seen == ["words", "manners"]
+
+
+def test_exams_and_answers(project: Project, genesis: str) -> None:
+    root = str(project.root)
+    exam = jobs.evaluate_job(root, genesis, "words", (24, 6, 4), progress=quiet)
+    assert len(exam.card.outcomes) == len(exam.tasks) == 24
+    assert {len(scores) for scores in exam.samples.values()} == {4}
+    assert len(exam.samples) == 6
+    assert not exam.trainable
+    questions = [Question("q", "words: say abc")]
+    (answer,) = jobs.answer_job(root, genesis, questions, 0, progress=quiet)
+    assert answer.text in ("abc", "wrong")
+    assert jobs.warm_job(root, genesis, progress=quiet)["runtime"] == "puppet"
+
+
+def test_edited_settings_are_read_again(project: Project, genesis: str) -> None:
+    root, file = str(project.root), project.root / "upwright.toml"
+    before = jobs.evaluate_job(root, genesis, "words", (4, 0, 0), progress=quiet)
+    file.write_text(file.read_text().replace("[run]", "[run]\nseed = 5"))
+    os.utime(file, ns=(1, 1))
+    after = jobs.evaluate_job(root, genesis, "words", (4, 0, 0), progress=quiet)
+    assert {t.input for t in before.tasks} != {t.input for t in after.tasks}
