@@ -215,8 +215,11 @@ class Loop:
         if left is not None and available:
             available = [name for name in available if expected_seconds(improver, name, hints[name]) <= left]
             self.ended = "" if available else f"{left:.0f} seconds are left, too few for a round of any lever"
+        last = champion.proposal.lever if champion.proposal else None
         while available:
-            name = choose(improver, weaknesses, available, rng, hints)
+            # Levers take turns: the one that made the champion has just been searched, and waits for another.
+            turn = [name for name in available if name != last] or available
+            name = choose(improver, weaknesses, turn, rng, hints)
             proposal = self.levers[name].propose(replace(situation, rng=random.Random(seed)))
             if proposal is not None:
                 self.lever = name

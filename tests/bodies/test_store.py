@@ -178,7 +178,8 @@ def test_a_blob_cut_short_is_written_again(store: Store, body: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/prompt.md", "../prompt.md", "model/../x", "model//x", "notes.txt", ".hidden", "model", "model/a\nb", "a\\b"]
+    "path",
+    ["", "/prompt.md", "../prompt.md", "model/../x", "model//x", "notes.txt", ".hidden", "model", "model/a\nb", "a\\b"],
 )
 def test_paths_that_no_body_has(store: Store, body: Path, path: str) -> None:
     parent = store.put_body(body)
@@ -232,9 +233,7 @@ def test_other_mistakes(store: Store, body: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "text"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission denied")]
 )
-def test_a_disk_that_refuses(
-    store: Store, body: Path, monkeypatch: pytest.MonkeyPatch, code: int, text: str
-) -> None:
+def test_a_disk_that_refuses(store: Store, body: Path, monkeypatch: pytest.MonkeyPatch, code: int, text: str) -> None:
     parent = store.put_body(body)
 
     def refuse(*_: object) -> None:

@@ -101,9 +101,7 @@ def test_too_little_practice(make: Callable[[], Lever], tmp_path: Path) -> None:
     lever = make()
     with pytest.raises(BuildError, match="too few"):
         lever.build(body, first(lever, body), FakeWorkshop(tmp_path, body, practice=FakePractice(size=8)))
-    small = FakeWorkshop(
-        tmp_path / "small", body, FakePractice(size=60), chance=lambda b, _: 0.3 if b.digest else 0.9
-    )
+    small = FakeWorkshop(tmp_path / "small", body, FakePractice(size=60), chance=lambda b, _: 0.3 if b.digest else 0.9)
     lever.build(body, first(lever, body), small)
 
 
@@ -297,7 +295,7 @@ def test_a_full_memory_is_left_alone(tmp_path: Path) -> None:
         (["2020-01-31", "1999-12-01", "2001-02-03"], "a date written like 2001-02-03"),
         (["12", "-7", "1234"], "a whole number in digits, such as 12"),
         (["$1,250.00", "12", "7.5"], "a number in digits, such as 7.5"),
-        (['{"a": 1}', "{}", '{"b": [2]}'], "one JSON object such as {\"a\": 1}"),
+        (['{"a": 1}', "{}", '{"b": [2]}'], 'one JSON object such as {"a": 1}'),
         (["[1]", "[]", "[2, 3]"], "one JSON list such as [1]"),
         (["yes", "no"] * 4, "one of: no, yes"),
         (["AB-12", "ZX-9", "Q7"], "a code written like ZX-9"),

@@ -43,6 +43,8 @@ def make_engine(settings: EngineSettings, logs: Path) -> Engine:
     known = engines()
     if settings.kind not in known:
         raise ProjectError(
-            "there is no such engine", value=settings.kind, todo=f"set [engine] kind to one of {', '.join(sorted(known))}"
+            "there is no such engine",
+            value=settings.kind,
+            todo=f"set [engine] kind to one of {', '.join(sorted(known))}",
         )
     return known[settings.kind]()(settings, logs)

@@ -42,7 +42,8 @@ def as_upwright_error(error: BaseException) -> UpwrightError:
         return error
     text = "".join(traceback.format_exception(error))
     return RuntimeFailure(
-        f"the job raised {type(error).__name__}: {error}\n\n{text}", todo="this is a bug in the job; the traceback is above"
+        f"the job raised {type(error).__name__}: {error}\n\n{text}",
+        todo="this is a bug in the job; the traceback is above",
     )
 
 

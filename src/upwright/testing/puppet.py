@@ -24,7 +24,7 @@ from upwright.testing.fakes import FakeRuntime, Known
 MODEL = 'runtime = "puppet"\n'
 """``model.toml`` of a puppet."""
 
-TASKS = '''
+TASKS = """
 import random
 
 SKILLS = {skills!r}
@@ -33,7 +33,7 @@ def generate(seed):
     r = random.Random(seed)
     skill, word = r.choice(SKILLS), "".join(r.choices("abcdefghijkmnopqrstuvwxyz", k=8))
     return {{"input": f"{{skill}}: say {{word}}", "answer": word, "skill": skill}}
-'''
+"""
 _ASKED = re.compile(r"([\w-]+): say (\w+)")
 _SAID = re.compile(r"^([\w-]+) = (\S+)$", re.MULTILINE)
 

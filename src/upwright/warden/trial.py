@@ -19,6 +19,10 @@ from upwright.warden.vault import Stamp
 Score = float | None
 
 
+WHOLE = 128
+"""Tasks in a batch of a draw that is not stopped early (confirmation, vault), or the charter's batch if that is larger."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """Scores on one task; ``None`` is a failure, not a zero. ``anchor`` counts only when ``anchored``."""
@@ -119,7 +123,7 @@ class Trial:
         phase, size = self.phase, int(self.plan["batch"])
         if phase in ("confirm", "vault"):
             left = int(self.plan[phase]) - self.drawn[phase, self.objective]
-            return [(self.objective, min(size, left))] if left > 0 else []
+            return [(self.objective, min(max(size, WHOLE), left))] if left > 0 else []
         most = 2 * int(self.plan["n_max"])
         wanted = []
         for suite in self.gate.open_suites(self.objective):

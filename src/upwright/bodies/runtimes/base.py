@@ -83,9 +83,7 @@ class Runtime(Protocol):
     trainable: bool
     """Whether the body's weights are at hand to be trained."""
 
-    def generate(
-        self, requests: Sequence[Request], progress: Progress | None = None
-    ) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[list[Completion]]:
         """Complete every request ``n`` times."""
         ...
 
