@@ -248,7 +248,7 @@ class Journal:
         try:
             self._db.execute(
                 f"INSERT OR REPLACE INTO {verb} VALUES (?, ?, ?)",
-                (round_, time.time(), json.dumps(data, sort_keys=True)),
+                (round_, time.time(), msgspec.json.encode(data, order="deterministic").decode()),
             )
         except sqlite3.Error as error:
             raise StorageError(
@@ -258,7 +258,7 @@ class Journal:
     def read(self, verb: str, round_: int) -> dict[str, Any] | None:
         """The row of ``verb`` for ``round_``, or ``None``."""
         row = self._db.execute(f"SELECT data FROM {verb} WHERE round = ?", (round_,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        return None if row is None else msgspec.json.decode(row[0])
 
     def rows(self, verb: str, after: int = 0, last: int = -1) -> list[tuple[int, float, dict[str, Any]]]:
         """Rows of ``verb`` as ``(round, unix time, data)``, oldest first.
@@ -269,7 +269,7 @@ class Journal:
         """
         query = f"SELECT round, at, data FROM {verb} WHERE round > ? ORDER BY round DESC LIMIT ?"
         found = self._db.execute(query, (after, last)).fetchall()
-        return [(r, at, json.loads(data)) for r, at, data in reversed(found)]
+        return [(r, at, msgspec.json.decode(data)) for r, at, data in reversed(found)]
 
     def built_before(self, core: str, round_: int) -> bool:
         """Whether a round before ``round_`` built a child with this core."""

@@ -338,9 +338,9 @@ class Store:
         if stored is not None:
             generation = stored
         else:
-            path = self._meta(generation.digest)
-            self.blobs.write(path, canonical_json(to_json(generation)) + b"\n")
-            self._remember(from_json(Generation, to_json(generation)), _stamp(path))
+            path, plain = self._meta(generation.digest), to_json(generation)
+            self.blobs.write(path, canonical_json(plain) + b"\n")
+            self._remember(from_json(Generation, plain), _stamp(path))
         if durable:
             self.sync(generation)
         return generation
