@@ -208,9 +208,8 @@ class Loop:
         )
         improver = self._improver()
         hints = {name: lever.seconds * self.settings.effort for name, lever in self.levers.items()}
-        available = [
-            name for name, lever in self.levers.items() if may_use(lever, self.charter.may_change, situation.trainable)
-        ]
+        allowed = self.charter.may_change
+        available = [n for n, lever in self.levers.items() if may_use(lever, allowed, situation.trainable)]
         left = self.ends.left() if self.ends else None
         if left is not None and available:
             available = [name for name in available if expected_seconds(improver, name, hints[name]) <= left]
@@ -261,9 +260,7 @@ class Loop:
         row = self.journal.read("prove", self.round)
         if row is not None:
             return (Decision(row["decision"]) if row["decision"] else None, row["why"], row["gain"])
-        decision: Decision | None = None
-        test = None
-        seen: Screen | None = None
+        decision, test, seen = None, None, None
         if isinstance(child, Unbuilt):
             why = child.why
         elif child.digest == champion.digest:
@@ -368,9 +365,8 @@ class Loop:
     def _open_vault_if_owed(self) -> None:
         """Report the total gain on vault tasks, once for each champion that a run ends with."""
         line = read_lineage(self.project)
-        if len(line.generations) < 2 or line.champion == line.generations[0].digest:
-            return
-        if line.vault and line.vault[-1].digest == line.champion:
+        opened = bool(line.vault) and line.vault[-1].digest == line.champion
+        if opened or line.champion == line.generations[0].digest:
             return
         self._event("prove", 0, 0, "opening the vault: the total gain, on tasks that no decision used")
         try:
