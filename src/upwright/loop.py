@@ -30,7 +30,7 @@ from upwright.lineage import Lineage, read_lineage
 from upwright.past import Past
 from upwright.project import Journal, Project
 from upwright.promote import Door, settle, show_champion, total_gain
-from upwright.prove import Screen, knock
+from upwright.prove import knock
 from upwright.records import (
     Cost,
     Decision,
