@@ -276,7 +276,7 @@ def test_each_weakness_is_named_with_its_size_its_kind_and_a_lever_that_can_reac
     sentence = by["form"].sentence
     assert sentence.startswith("form: 25% right (95% interval 14% to 40%, 40 tasks).")
     assert "100% have the wrong format" in sentence
-    assert "Try prompt first" in sentence
+    assert "Try memory first" in sentence
     assert "samples" in by["room"].sentence
     assert "token limit" in by["cut"].sentence
 

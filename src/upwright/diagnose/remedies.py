@@ -16,9 +16,9 @@ UNREACHED = "unreached"
 
 REACH: dict[str, dict[str, float]] = {
     "prompt": {ErrorKind.WRONG_FORMAT: 0.9, ErrorKind.OFF_TASK: 1.0, UNREACHED: 0.3},
-    "memory": {ErrorKind.WRONG_FORMAT: 1.0, ErrorKind.OFF_TASK: 0.8, UNREACHED: 0.6},
+    "memory": {ErrorKind.WRONG_FORMAT: 1.0, ErrorKind.OFF_TASK: 0.8, UNREACHED: 0.3},
     "inference": {ErrorKind.TRUNCATED: 1.0, HEADROOM: 0.9, ErrorKind.WRONG_FORMAT: 0.2},
-    "rejection": {HEADROOM: 1.0, ErrorKind.WRONG_FORMAT: 0.5, ErrorKind.OFF_TASK: 0.4},
+    "rejection": {HEADROOM: 1.0, UNREACHED: 0.6, ErrorKind.WRONG_FORMAT: 0.5, ErrorKind.OFF_TASK: 0.4},
     "grpo": {HEADROOM: 0.8, ErrorKind.WRONG_FORMAT: 0.4},
     "training": {UNREACHED: 0.7, HEADROOM: 0.5, ErrorKind.WRONG_FORMAT: 0.4},
     "distillation": {UNREACHED: 0.8, ErrorKind.OFF_TASK: 0.4},

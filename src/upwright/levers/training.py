@@ -68,7 +68,7 @@ class TrainingRecipe:
     name = "training"
     parts: tuple[str, ...] = ("model/adapter/", "training.toml", "inference.toml")
     needs_weights = True
-    seconds = 480.0
+    seconds = 900.0
 
     def propose(self, situation: Situation) -> Proposal | None:
         """Four trials, then twice as many; then ``None``."""
