@@ -139,8 +139,10 @@ class Rejection:
             )
         lessons = [lesson(parent, datum.input, datum.answer) for datum in data]
         lessons += rehearsal(parent, workshop.rehearsal, settings.recipe, len(data), proposal.seed)
+        # A later round costs what a first one does: every example is seen at least once, the new share sets the epochs.
+        recipe = replace(settings.recipe, epochs=max(1.0, settings.recipe.epochs * len(fresh) / len(data)))
         trained = fine_tune(
-            parent.root / "model", lessons, settings.recipe, workshop.scratch, derive_seed(proposal.seed, "train"),
+            parent.root / "model", lessons, recipe, workshop.scratch, derive_seed(proposal.seed, "train"),
             workshop.progress,
         )  # fmt: skip
         changes: dict[str, Any] = {
