@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from upwright.allocate import Improver, choose, expected_seconds
 from upwright.allocate import render as render_improver
@@ -31,17 +32,7 @@ from upwright.past import Past
 from upwright.project import Journal, Project
 from upwright.promote import Door, settle, show_champion, total_gain
 from upwright.prove import knock
-from upwright.records import (
-    Cost,
-    Decision,
-    Generation,
-    Proposal,
-    Verdict,
-    Weakness,
-    derive_seed,
-    from_json,
-    to_json,
-)
+from upwright.records import Cost, Decision, Generation, Proposal, Verdict, Weakness, derive_seed, from_json, to_json
 from upwright.runner import Runner
 from upwright.warden.charter import Charter
 from upwright.warden.errors import Refusal
@@ -113,7 +104,7 @@ class Loop:
         self.own = own_levers
         self.levers = instances(own_levers, project.settings.levers)
         self.on_event = on_event
-        self.round = journal.next_round()
+        self.round = self.resumed = journal.next_round()
         self.past = Past(journal)
         self.generation = int(door.status()["promotions"])
         self.lever = ""
@@ -160,7 +151,7 @@ class Loop:
 
     def evaluate(self) -> tuple[Generation, dict[str, Exam]]:
         """(1) The champion on the practice exam of every suite."""
-        row, digest = self.journal.read("evaluate", self.round), self.door.status()["champion"]
+        row, digest = self._row("evaluate"), self.door.status()["champion"]
         if row is not None and row["champion"] != digest:
             if self.journal.read("prove", self.round) is not None:
                 digest = row["champion"]  # this very round may have moved it
@@ -179,7 +170,7 @@ class Loop:
 
     def diagnose(self, champion: Generation, exam: Mapping[str, Exam]) -> tuple[Weakness, ...]:
         """(2) Where it fails and why, which lever could reach it, and how well it knows itself."""
-        row = self.journal.read("diagnose", self.round)
+        row = self._row("diagnose")
         if row is not None:
             return tuple(from_json(Weakness, w) for w in row["weaknesses"])
         found = self._diagnosed(champion.digest, exam[self.charter.objective])
@@ -191,7 +182,7 @@ class Loop:
         self, champion: Generation, exam: Mapping[str, Exam], weaknesses: Sequence[Weakness]
     ) -> Proposal | None:
         """(3) The allocator picks a lever, the lever writes a spec."""
-        row = self.journal.read("propose", self.round)
+        row = self._row("propose")
         if row is not None:
             self.lever = row["lever"]
             return from_json(Proposal, row)
@@ -230,7 +221,7 @@ class Loop:
 
     def build(self, proposal: Proposal) -> Child | Unbuilt:
         """(4) The child, or the reason why there is none."""
-        row = self.journal.read("build", self.round)
+        row = self._row("build")
         if row is not None and row["child"] is None:
             return Unbuilt(row["why"], row["seconds"])
         if row is not None and self._stored(row["child"]):
@@ -257,7 +248,7 @@ class Loop:
         self, champion: Generation, proposal: Proposal, child: Child | Unbuilt
     ) -> tuple[Decision | None, str, float | None]:
         """(5) Screen on practice, then knock. The word (``None``: never knocked), why, and the practice gain."""
-        row = self.journal.read("prove", self.round)
+        row = self._row("prove")
         if row is not None:
             return (Decision(row["decision"]) if row["decision"] else None, row["why"], row["gain"])
         decision, test, seen = None, None, None
@@ -313,6 +304,10 @@ class Loop:
         return promoted
 
     # -- what they use ------------------------------------------------------------------------
+
+    def _row(self, verb: str) -> dict[str, Any] | None:
+        """What a killed run left of this round; one that this run began has nothing before its own verb wrote it."""
+        return self.journal.read(verb, self.round) if self.round == self.resumed else None
 
     def _diagnosed(self, champion: str, one: Exam) -> Diagnosis:
         """The diagnosis of the champion, made once."""

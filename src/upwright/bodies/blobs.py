@@ -71,9 +71,12 @@ def hash_file(path: Path) -> str:
 
 def link(source: Path, target: Path) -> bool:
     """Hard-link over ``target``; ``False`` where the disk cannot (another device, no links, too many)."""
-    target.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            os.unlink(target)
+            os.link(source, target)
     except OSError as error:
         if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
             return False
@@ -107,7 +110,7 @@ class Blobs:
 
     def new_scratch(self) -> Path:
         """A name in ``scratch`` that nobody uses."""
-        return self.scratch / f"{os.getpid()}-{next(self._count)}"
+        return Path(f"{self.scratch}/{os.getpid()}-{next(self._count)}")
 
     def put(self, data: bytes) -> str:
         """Store bytes; returns their digest."""
@@ -122,10 +125,12 @@ class Blobs:
         with guard(f"write {target.name}", target):
             try:
                 fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-                with open(fd, "wb", buffering=0) as file:
+                try:
                     view = memoryview(data)
                     while view:
-                        view = view[file.write(view) :]
+                        view = view[os.write(fd, view) :]
+                finally:
+                    os.close(fd)
                 _place(tmp, target)
             except BaseException:
                 tmp.unlink(missing_ok=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import tomli_w
@@ -135,13 +136,12 @@ class Body:
 
     def has(self, part: str) -> bool:
         """Whether the part is there."""
-        return (self.root / part).exists()
+        return os.path.exists(f"{self.root}/{part}")
 
     @property
     def prompt(self) -> Prompt:
         """Parsed ``prompt.md`` (empty when absent)."""
-        path = self.root / "prompt.md"
-        return parse_prompt(path.read_text()) if path.exists() else Prompt()
+        return self._part("prompt.md", lambda text, _: parse_prompt(text), Prompt)
 
     @property
     def inference(self) -> Inference:
@@ -156,24 +156,44 @@ class Body:
     @property
     def memory(self) -> tuple[Memory, ...]:
         """Parsed ``memory.jsonl`` (empty when absent)."""
-        path = self.root / "memory.jsonl"
-        if not path.exists():
-            return ()
-        entries = []
-        for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                entries.append(msgspec.convert(json.loads(line), type=Memory))
-            except (json.JSONDecodeError, msgspec.ValidationError) as error:
-                raise BodyError(f"{path}, line {number}: {error}", todo="mend or delete the line") from None
-        return tuple(entries)
+        return self._part("memory.jsonl", _parse_memory, tuple)
 
     def _toml(self, name: str, cls: type[T]) -> T:
-        path = self.root / name
-        if not path.exists():
-            return cls()
-        return parse_toml(path.read_text(), cls, str(path))
+        return self._part(name, lambda text, where: parse_toml(text, cls, where), cls)
+
+    def _part(self, name: str, parse: Callable[[str, str], T], absent: Callable[[], T]) -> T:
+        """A text part, parsed; those of a stored generation are parsed once for as long as the file is the same."""
+        path = f"{self.root}/{name}"
+        try:
+            facts = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return absent()
+        key = (path, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if self.digest is not None and (known := _parsed.get(key)) is not None:
+            return cast(T, known)
+        found = parse(Path(path).read_text("utf-8"), path)
+        if self.digest is not None:
+            if len(_parsed) >= _KEPT:
+                _parsed.clear()
+            _parsed[key] = found
+        return found
+
+
+_KEPT = 64
+_parsed: dict[tuple[str, int, int, int], object] = {}
+"""Parts of stored generations, whose files are read-only, by path and what changes when a file is written anew."""
+
+
+def _parse_memory(text: str, where: str) -> tuple[Memory, ...]:
+    entries = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            entries.append(msgspec.convert(json.loads(line), type=Memory))
+        except (json.JSONDecodeError, msgspec.ValidationError) as error:
+            raise BodyError(f"{where}, line {number}: {error}", todo="mend or delete the line") from None
+    return tuple(entries)
 
 
 def parse_toml(text: str, cls: type[T], where: str) -> T:

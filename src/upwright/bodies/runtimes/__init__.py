@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import tomllib
 from collections import OrderedDict
@@ -103,6 +104,8 @@ def _plug_in(name: object) -> Callable[[Body], Runtime]:
 
 def _fingerprint(root: Path) -> tuple[object, ...]:
     """What tells one body's model files from another's, without reading them: links to the same file are the same."""
-    files = [root / "model.toml", *sorted((root / "model").rglob("*"))]
+    files = [root / "model.toml"]
+    if os.path.isdir(f"{root}/model"):
+        files += sorted((root / "model").rglob("*"))
     stats = [(f.relative_to(root).as_posix(), f.stat()) for f in files if f.is_file()]
     return tuple((name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats)
