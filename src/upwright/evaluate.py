@@ -30,6 +30,9 @@ from upwright.tasks.base import Practice
 
 CACHE_SCHEMA = 1
 _AT_ONCE = 500
+_KEPT = 1024
+_keys: dict[int, tuple[Task, str]] = {}
+"""Digests of the last tasks; an exam's are asked for with every candidate."""
 
 
 def evaluate(
@@ -90,7 +93,14 @@ def score(task: Task, said: Answer, practice: Practice) -> Outcome:
 
 def task_key(task: Task) -> str:
     """Digest of everything in a task that decides its outcome and how it is reported."""
-    return hashlib.sha256(msgspec.json.encode(task, order="deterministic")).hexdigest()
+    known = _keys.get(id(task))
+    if known is not None and known[0] is task:
+        return known[1]
+    key = hashlib.sha256(msgspec.json.encode(task, order="deterministic")).hexdigest()
+    if len(_keys) >= _KEPT:
+        _keys.clear()
+    _keys[id(task)] = task, key
+    return key
 
 
 class EvaluationCache:

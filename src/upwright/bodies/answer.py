@@ -106,15 +106,19 @@ def conversations(body: Body, questions: Sequence[Question]) -> list[tuple[Messa
         if shown and memory
         else None
     )
+    worked = [turn for e in prompt.examples for turn in (Message("user", e.input), Message("assistant", e.answer))]
+    if index is None:
+        head = ([Message("system", prompt.instructions)] if prompt.instructions else []) + worked
+        return [(*head, Message("user", question.input)) for question in questions]
     chats = []
     for question in questions:
-        recalled = [memory[i] for i in index.nearest(question.input, shown)] if index else []
+        recalled = [memory[i] for i in index.nearest(question.input, shown)]
         lessons = [f"- {m.answer}" for m in recalled if m.kind == "lesson"]
         system = "\n".join(([prompt.instructions] if prompt.instructions else []) + lessons)
-        turns = [Message("system", system)] if system else []
-        shown_first = [(e.input, e.answer) for e in prompt.examples]
-        for said, replied in shown_first + [(m.input, m.answer) for m in recalled if m.kind == "case"]:
-            turns += [Message("user", said), Message("assistant", replied)]
+        turns = ([Message("system", system)] if system else []) + worked
+        for case in recalled:
+            if case.kind == "case":
+                turns += [Message("user", case.input), Message("assistant", case.answer)]
         chats.append((*turns, Message("user", question.input)))
     return chats
 
@@ -176,9 +180,9 @@ def _choose(completions: Sequence[Completion], how: str, spec: Mapping[str, Any]
 
 def _share(pick: Completion, completions: Sequence[Completion]) -> float | None:
     """Share of the completions that did not fail which agree with the one chosen."""
-    usable = [normalise(c.text) for c in completions if c.failure is None]
     if pick.failure is not None or len(completions) == 1:
         return None
+    usable = [normalise(c.text) for c in completions if c.failure is None]
     return usable.count(normalise(pick.text)) / len(usable)
 
 

@@ -104,8 +104,8 @@ def _plug_in(name: object) -> Callable[[Body], Runtime]:
 
 def _fingerprint(root: Path) -> tuple[object, ...]:
     """What tells one body's model files from another's, without reading them: links to the same file are the same."""
-    files = [root / "model.toml"]
+    names = ["model.toml"]
     if os.path.isdir(f"{root}/model"):
-        files += sorted((root / "model").rglob("*"))
-    stats = [(f.relative_to(root).as_posix(), f.stat()) for f in files if f.is_file()]
+        names += [f.relative_to(root).as_posix() for f in sorted((root / "model").rglob("*"))]
+    stats = [(name, os.stat(f"{root}/{name}")) for name in names if os.path.isfile(f"{root}/{name}")]
     return tuple((name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats)
