@@ -58,6 +58,12 @@ def read_lineage(project: Project) -> Lineage:
         ) from None
 
 
+def read_diagnoses(project: Project) -> tuple[Mapping[str, Any], ...]:
+    """The diagnosis of every round so far, oldest first, as the journal has it."""
+    rows = _Journal.read(project.state / "run.db").rows["diagnose"]
+    return tuple(row for _, row in rows.values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Journal:
     """The journal as read at one moment: verb → round → (unix time, row); and what was spent when."""

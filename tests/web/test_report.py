@@ -158,3 +158,22 @@ def test_curve_stays_in_its_frame() -> None:
     assert band(point.score).endswith("●")
     assert spark([point.score, Measure(0.0, Interval(0, 0), 1)]) == "█▁"
     assert set(band(None)) == {"·"}
+
+
+def test_self_knowledge_is_told_in_words_and_never_flatters():
+    from dataclasses import replace
+    from types import SimpleNamespace
+
+    from upwright.records import Interval
+    from upwright.web.facts import Knowing, knowing_told
+
+    first = Knowing(0, 0.80, Interval(0.74, 0.86), 0.10)
+    same = replace(first, number=1, auroc=0.81)
+    better = Knowing(1, 0.92, Interval(0.88, 0.96), 0.08)
+    worse = Knowing(1, 0.60, Interval(0.52, 0.68), 0.30)
+    for after, words in ((same, "no clear change"), (better, "knows better"), (worse, "got worse at knowing")):
+        told = knowing_told(SimpleNamespace(knowing=(first, after)))
+        assert words in told[-1]
+        assert "0.80 (0.74 to 0.86)" in told[0]
+    assert knowing_told(SimpleNamespace(knowing=())) == []
+    assert len(knowing_told(SimpleNamespace(knowing=(first,)))) == 1

@@ -9,10 +9,10 @@ from typing import Any
 
 from upwright.bodies.store import Store
 from upwright.errors import StorageError, UpwrightError
-from upwright.lineage import read_lineage
+from upwright.lineage import read_diagnoses, read_lineage
 from upwright.lines import Comparison, GenerationLine, Lineage, Measure
 from upwright.project import Project
-from upwright.records import SCHEMA, to_json
+from upwright.records import SCHEMA, Interval, to_json
 from upwright.trajectory import ConfirmedPoint, Trajectory, account
 from upwright.warden.audit import verify_home
 from upwright.web.diffs import FileDiff, compare
@@ -43,6 +43,19 @@ class Worse:
 
 
 @dataclass(frozen=True, slots=True)
+class Knowing:
+    """How well one generation's confidence tells its right answers from its wrong ones, on practice.
+
+    ``auroc`` in [0, 1], 0.5 is chance, higher is better; ``ece``, the calibration error in [0, 1], lower is better.
+    """
+
+    number: int
+    auroc: float
+    interval: Interval
+    ece: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """A report.
 
@@ -60,6 +73,7 @@ class Facts:
     worse: tuple[Worse, ...]
     curves: Mapping[str, tuple[tuple[int, Measure], ...]]
     ledger: LedgerCheck | None
+    knowing: tuple[Knowing, ...] = ()
     charter: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -84,6 +98,7 @@ def gather(project: Project) -> Facts:
         worse=_worse(line),
         curves=_curves(line),
         ledger=check,
+        knowing=_knowing(project, line),
         charter=_charter(project),
     )
 
@@ -102,6 +117,36 @@ def _points(line: Lineage) -> list[ConfirmedPoint]:
             low, high = max(0.0, min(m.interval.low, m.mean)), min(1.0, max(m.interval.high, m.mean))
             found.append(ConfirmedPoint(g.number, m.mean, low, high, seconds))
     return found
+
+
+def _knowing(project: Project, line: Lineage) -> tuple[Knowing, ...]:
+    found: dict[int, Knowing] = {}
+    for row in read_diagnoses(project):
+        generation = line.of(str(row.get("champion", "")))
+        for signal in row.get("self_knowledge") or ():
+            if generation and signal["name"] == "confidence" and signal["auroc"] is not None and signal["interval"]:
+                ends = signal["interval"]
+                interval = Interval(ends["low"], ends["high"], ends["level"])
+                found[generation.number] = Knowing(generation.number, signal["auroc"], interval, signal["ece"])
+    return tuple(found[number] for number in sorted(found))
+
+
+def knowing_told(facts: Facts) -> list[str]:
+    """Self-knowledge in words: one line a generation, then what changed; empty when nothing was measured."""
+    told = [
+        f"generation {k.number}: AUROC {k.auroc:.2f} ({k.interval.low:.2f} to {k.interval.high:.2f}), "
+        f"calibration error {100 * k.ece:.0f} %"
+        for k in facts.knowing
+    ]
+    if len(facts.knowing) > 1:
+        first, last = facts.knowing[0], facts.knowing[-1]
+        if last.interval.low > first.auroc and last.auroc > first.interval.high:
+            told.append("it knows better than at the start when it is right")
+        elif last.interval.high < first.auroc and last.auroc < first.interval.low:
+            told.append("it got worse at knowing when it is wrong: trust its own judgement less than before")
+        else:
+            told.append("no clear change in how well it knows when it is right")
+    return told
 
 
 def _curves(line: Lineage) -> Mapping[str, tuple[tuple[int, Measure], ...]]:

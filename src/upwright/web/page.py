@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from upwright.lines import CandidateLine, Comparison, GenerationLine, Measure, Skill
 from upwright.web.diffs import FileDiff
-from upwright.web.facts import Facts, calibration_lines, headline
+from upwright.web.facts import Facts, calibration_lines, headline, knowing_told
 from upwright.web.svg import SMALL, Point, curve
 
 Cells = Sequence[str]
@@ -94,7 +94,16 @@ def _curve(facts: Facts) -> str:
         f'<p class="soft">Confirmed score on {_t(line.objective)} in %, each from a fresh draw that decided nothing; bars are 95 % intervals.</p>'
         f"{curve(points, 'Confirmed score by generation', last)}"
         f'<h3>By skill</h3><div class="small">{small}</div>'
+        f"{_self_knowledge(facts)}"
     )
+
+
+def _self_knowledge(facts: Facts) -> str:
+    told = knowing_told(facts)
+    if not told:
+        return ""
+    items = "".join(f"<li>{_t(sentence)}</li>" for sentence in told)
+    return f"<h3>Does it know when it is right?</h3><ul>{items}</ul>"
 
 
 def _generations(facts: Facts) -> str:

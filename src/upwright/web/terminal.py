@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from upwright.lines import Measure
-from upwright.web.facts import Facts, calibration_lines, headline
+from upwright.web.facts import Facts, calibration_lines, headline, knowing_told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +42,9 @@ def lines(facts: Facts) -> list[str]:
         told += [
             f"  {skill:<20} {spark(m for _, m in points)}  {_path(points)}" for skill, points in facts.curves.items()
         ]
+    if facts.knowing:
+        told += ["", "how well its confidence tells right answers from wrong ones, on practice"]
+        told += [f"  {sentence}" for sentence in knowing_told(facts)]
     told += ["", "what was kept, and why it was tried"]
     for g in line.generations[1:]:
         e = g.evidence
