@@ -145,12 +145,7 @@ class Rejection:
             parent.root / "model", lessons, recipe, workshop.scratch, derive_seed(proposal.seed, "train"),
             workshop.progress,
         )  # fmt: skip
-        changes: dict[str, Any] = {
-            "model/adapter/adapter_config.json": (trained.adapter / "adapter_config.json").read_bytes(),
-            "model/adapter/adapter_model.safetensors": trained.adapter / "adapter_model.safetensors",
-            DATA: render_data(data),
-            "training.toml": render_toml(settings.recipe),
-        }
+        changes = trained_parts(trained, data, settings.recipe)
         chosen, forms = choose_form(parent, changes, check, proposal.seed, workshop)
         watched = watch_collapse(parent, workshop.variant(chosen), check[:12], proposal.seed, workshop)
         return Built(
@@ -261,6 +256,16 @@ def rehearsal(parent: Body, suites: Sequence[Practice], recipe: Training, data: 
         for suite in suites
         for task in suite.draw(n, derive_seed(seed, "rehearsal", suite.name))
     ]
+
+
+def trained_parts(trained: Trained, data: Sequence[Datum], recipe: Training) -> dict[str, Any]:
+    """What a training changes in a body: the adapter, the data it saw, the recipe."""
+    return {
+        "model/adapter/adapter_config.json": (trained.adapter / "adapter_config.json").read_bytes(),
+        "model/adapter/adapter_model.safetensors": trained.adapter / "adapter_model.safetensors",
+        DATA: render_data(data),
+        "training.toml": render_toml(recipe),
+    }
 
 
 def choose_form(

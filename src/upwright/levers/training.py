@@ -23,12 +23,12 @@ from typing import Any
 
 import msgspec
 
-from upwright.bodies.body import Body, Training, render_toml
+from upwright.bodies.body import Body, Training
 from upwright.errors import BuildError, MissingExtra
 from upwright.levers._search import answers_for, fruitless, read_settings, worst
 from upwright.levers._sft import Lesson, Trained, Trial, fine_tune
 from upwright.levers.base import Built, Situation, Workshop
-from upwright.levers.rejection import DATA, REAL, Datum, choose_form, lesson, merge, read_data, rehearsal, render_data
+from upwright.levers.rejection import REAL, Datum, choose_form, lesson, merge, read_data, rehearsal, trained_parts
 from upwright.records import Cost, Proposal, Rung, derive_seed
 from upwright.tasks.scorers import gold
 
@@ -127,13 +127,11 @@ class TrainingRecipe:
         recipe = msgspec.convert({**msgspec.to_builtins(settings.recipe), **best["recipe"]}, type=Training)
         lessons = [lesson(parent, d.input, d.answer) for d in used]
         lessons += rehearsal(parent, workshop.rehearsal, recipe, len(used), proposal.seed)
-        trained = _run(parent, lessons, recipe, workshop.scratch / "full", proposal.seed, workshop)
-        changes: dict[str, Any] = {
-            "model/adapter/adapter_config.json": (trained.adapter / "adapter_config.json").read_bytes(),
-            "model/adapter/adapter_model.safetensors": trained.adapter / "adapter_model.safetensors",
-            DATA: render_data(data),
-            "training.toml": render_toml(recipe),
-        }
+        trained = fine_tune(
+            parent.root / "model", lessons, recipe, workshop.scratch / "full", derive_seed(proposal.seed, "train"),
+            workshop.progress,
+        )  # fmt: skip
+        changes = trained_parts(trained, data, recipe)
         chosen, forms = choose_form(parent, changes, check, proposal.seed, workshop)
         note = {
             "trials": trials, "chosen recipe": best["recipe"], "examples": len(lessons),
@@ -210,9 +208,3 @@ class TrainingRecipe:
 
 def _inside(key: str, value: object) -> bool:
     return value in SPACE[key] if key in SPACE else isinstance(value, float) and LEAST_RATE <= value <= MOST_RATE
-
-
-def _run(
-    parent: Body, lessons: Sequence[Lesson], recipe: Training, scratch: Path, seed: int, workshop: Workshop
-) -> Trained:
-    return fine_tune(parent.root / "model", lessons, recipe, scratch, derive_seed(seed, "train"), workshop.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from upwright.warden.buckets import bucket, normalise_input
 SALT = "conformance"
 
 
-class SourceContract:
+class SourceContract(ABC):
     """What every :class:`~upwright.tasks.base.Source` promises.
 
     ::
@@ -35,9 +36,9 @@ class SourceContract:
     source: ClassVar[Source]
     bad: ClassVar[dict[str, str]] = {}
 
+    @abstractmethod
     def good(self, root: Path) -> str:
         """Prepare ``root``; return a spec that loads."""
-        raise NotImplementedError("return a spec that loads")
 
     def test_has_a_kind(self) -> None:
         """``kind`` is a plain name."""
