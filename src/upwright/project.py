@@ -68,10 +68,15 @@ class SuiteSettings:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """``[engine]``: ``local`` runs jobs in ``workers`` processes of this machine; 0 is in this process."""
+    """``[engine]``: ``local`` runs jobs in ``workers`` processes of this machine; 0 is in this process.
+
+    ``replicas``: processes that share the answering of one worker, each with its own copy of the weights; fewer where
+    cores or memory are.
+    """
 
     kind: str = "local"
     workers: int = 1
+    replicas: int = 4
 
 
 @dataclass(frozen=True, slots=True)

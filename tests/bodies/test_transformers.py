@@ -289,3 +289,38 @@ def test_an_adapter_of_another_model_is_a_model_error(adapted):
     save_file({k: v[:, :1].contiguous() if "lora_A" in k else v for k, v in load_file(file).items()}, file)
     with pytest.raises(ModelError, match="adapter cannot be merged"):
         TransformersRuntime(body, dtype="float32")
+
+
+class TestPacked:
+    @pytest.fixture
+    def plain(self, tiny_body):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(tiny_body.root / "model", dtype=torch.bfloat16).eval()
+
+    def test_the_products_are_the_same_and_the_given_model_stays(self, plain):
+        import torch
+
+        from upwright.bodies.runtimes._weights import PackedLinear, packed
+
+        ids = torch.randint(5, 200, (70, 9))
+        with torch.inference_mode():
+            twin = packed(plain)
+            assert sum(isinstance(m, PackedLinear) for m in twin.modules()) > 7
+            assert not any(isinstance(m, PackedLinear) for m in plain.modules())
+            assert torch.allclose(twin(ids).logits.float(), plain(ids).logits.float(), atol=0.05)
+
+    def test_float32_stays_plain(self, plain):
+        from upwright.bodies.runtimes._weights import packed
+
+        assert packed(model := plain.float()) is model
+
+    def test_where_torch_cannot_pack_the_model_stays_plain(self, plain, monkeypatch):
+        from upwright.bodies.runtimes import _weights
+
+        def fails(_linear):
+            raise NotImplementedError
+
+        monkeypatch.setattr(_weights, "PackedLinear", fails)
+        assert _weights.packed(plain) is plain

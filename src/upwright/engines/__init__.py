@@ -25,7 +25,7 @@ GROUP = "upwright.engines"
 def _local(settings: EngineSettings, logs: Path) -> Engine:
     from upwright.engines.local import LocalEngine
 
-    return LocalEngine(settings.workers, logs / "worker.log")
+    return LocalEngine(settings.workers, logs / "worker.log", settings.replicas)
 
 
 def engines() -> Mapping[str, Callable[[], Factory]]:

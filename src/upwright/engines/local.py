@@ -81,11 +81,13 @@ class LocalEngine:
         workers: how many jobs may run at once (``run`` may be called from that many threads); each worker
             is started when first needed. 0 runs jobs in this process.
         log: file that receives what workers print; ``None`` drops it.
+        replicas: processes with which one worker answers (:mod:`upwright.bodies.runtimes.replicas`); 0 leaves what
+            the environment says.
     """
 
     name = "local"
 
-    def __init__(self, workers: int = 1, log: Path | None = None) -> None:
+    def __init__(self, workers: int = 1, log: Path | None = None, replicas: int = 0) -> None:
         if os.environ.get(IN_WORKER):
             raise RuntimeFailure(
                 "a worker tried to start workers of its own",
@@ -95,7 +97,7 @@ class LocalEngine:
         self._closed = False
         self._log = log
         self._slots: queue.LifoQueue[_Slot] = queue.LifoQueue()
-        self._all = [_Slot(log, workers) for _ in range(workers)]
+        self._all = [_Slot(log, workers, replicas) for _ in range(workers)]
         for slot in reversed(self._all):
             self._slots.put(slot)
         self._finalizer = weakref.finalize(self, _end_all, self._all)
@@ -194,6 +196,7 @@ class _Slot:
 
     log: Path | None
     workers: int
+    replicas: int = 0
     process: subprocess.Popen[bytes] | None = None
     jobs: Connection | None = None
     control: int = -1
@@ -211,6 +214,8 @@ class _Slot:
         ours, theirs = multiprocessing.Pipe()
         control_read, control = os.pipe()
         env = {"PYTHONHASHSEED": "0", **os.environ}
+        if self.replicas:
+            env["UPWRIGHT_REPLICAS"] = str(self.replicas)
         if self.workers > 1:
             env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.workers)))
         try:

@@ -1,10 +1,10 @@
 """Supervised fine-tuning of a LoRA adapter with TRL and PEFT: the one trainer that the weight levers share.
 
-The examples are conversations with one answer; only the answer's tokens carry loss. Three departures from
+The examples are conversations with one answer; only the answer's tokens carry loss. Four departures from
 ``SFTTrainer`` as it comes, each for speed on a CPU and none for the result: logits are computed at the answer's tokens
-alone (a vocabulary of 49,152 otherwise costs a quarter of the forward pass), attention is ``eager`` (the fused CPU
-kernel's backward pass takes half of the step for such short rows), and rows are grouped by length before the order is
-shuffled. On bf16 hardware the adapter is bf16 too (a float32 one costs a cast for each of its layers).
+alone (a vocabulary of 49,152 otherwise costs a quarter of the forward pass), threads share a step's batch
+(:mod:`upwright.levers._parallel`), attention is ``eager`` (the fused CPU kernel's backward pass takes half of the step
+for such short rows), and rows are grouped by length before the order is shuffled. On bf16 hardware the adapter is bf16 too (a float32 one costs a cast for each of its layers).
 
 LoRA: Hu et al. 2021. Early stopping: Prechelt 1998. Interrupted training goes on from its last checkpoint to the same
 weights, and says the same losses; a finished one is not done again.
@@ -26,6 +26,7 @@ from typing import Any
 from upwright.bodies.body import Training
 from upwright.bodies.runtimes.base import Message
 from upwright.errors import BuildError, MissingExtra
+from upwright.levers._parallel import Shards, shared
 
 Step = Callable[[int, int, str], None]
 Prune = Callable[[int, float], str]
@@ -128,8 +129,9 @@ def fine_tune(
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         watch = _Watch(held, pad, steps, (step, prune), scratch / "best")
         config = _config(recipe, scratch / "checkpoints", steps, seed, device)
-        trainer = _trainer(model, config, ordered, tokenizer, watch)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(scratch / "checkpoints"))
+        with shared(recipe.batch, device.type == "cpu" and recipe.dropout == 0) as shards:
+            trainer = _trainer(model, config, ordered, tokenizer, watch, shards)
+            trainer.train(resume_from_checkpoint=_last_checkpoint(scratch / "checkpoints"))
     out = watch.best if watch.rose else scratch / "adapter"
     if not watch.rose:
         _save(trainer.model, out)
@@ -323,7 +325,9 @@ def _check_finite(loss: float) -> None:
         raise BuildError("the training diverged: its loss is not a number", value=loss, todo="lower learning_rate")
 
 
-def _trainer(model: Any, config: Any, rows: list[tuple[list[int], int]], tokenizer: Any, watch: _Watch) -> Any:
+def _trainer(
+    model: Any, config: Any, rows: list[tuple[list[int], int]], tokenizer: Any, watch: _Watch, shards: Shards | None
+) -> Any:
     from datasets import Dataset
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
@@ -348,6 +352,12 @@ def _trainer(model: Any, config: Any, rows: list[tuple[list[int], int]], tokeniz
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             return _answer_loss(self.accelerator.unwrap_model(model), inputs)
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            if shards is None:
+                return super().training_step(model, inputs, num_items_in_batch)
+            model.train()
+            return shards.backward(self.accelerator.unwrap_model(model), inputs, _answer_loss)
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             _check_finite(logs.get("loss", 0.0))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from upwright.bodies.body import Body
 from upwright.bodies.runtimes.base import Completion, Message, Progress, Request, Runtime
+from upwright.bodies.runtimes.replicas import Replicated, affordable, helpers
 from upwright.errors import BodyError
 
 __all__ = ["Completion", "Message", "Progress", "Request", "Runtime", "load", "unload"]
@@ -45,7 +46,10 @@ def load(body: Body) -> Runtime:
     with _lock:
         if key in _loaded:
             _loaded.move_to_end(key)
-            return _loaded[key]
+            found = _loaded[key]
+            if isinstance(found, Replicated):
+                found.root = body.root  # the same files; those that it was loaded from may be gone
+            return found
         while len(_loaded) >= _KEPT:
             _loaded.popitem(last=False)[1].close()
         runtime = _open(body)
@@ -72,12 +76,21 @@ def _open(body: Body) -> Runtime:
 
         return LlamaCppRuntime(body)
     if body.has("model/config.json"):
-        from upwright.bodies.runtimes.transformers import TransformersRuntime
-
-        return TransformersRuntime(body)
+        return _transformers(body)
     raise BodyError(
         "the body has no model", value=str(body.root), todo="add model/ (weights or a .gguf file) or model.toml"
     )
+
+
+def _transformers(body: Body) -> Runtime:
+    """Weights in this process, and in as many others as it pays to have."""
+    from upwright.bodies.runtimes.transformers import TransformersRuntime
+
+    others = helpers(affordable(body.root / "model") - 1)
+    for helper in others:
+        helper.ask(body.root, [])  # they load while this process does
+    own = TransformersRuntime(body)
+    return Replicated(own, body.root, others) if others else own
 
 
 def _named(path: Path) -> object:

@@ -61,7 +61,9 @@ class TransformersRuntime:
         _use_physical_cores()
         device = _weights.device()
         chosen = getattr(torch, dtype) if dtype else _weights.fast_dtype(device)
-        self.model = _weights.load(self.path, chosen, device)
+        plain = _weights.load(self.path, chosen, device)
+        self._parameters = sum(p.numel() for p in plain.parameters())
+        self.model = _weights.packed(plain)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
@@ -133,7 +135,7 @@ class TransformersRuntime:
         return {
             "runtime": self.name,
             "model": self.model.config.model_type,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": self._parameters,
             "adapter": (self.path / "adapter" / "adapter_config.json").exists(),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": str(self.model.device),
@@ -213,13 +215,9 @@ def _stops(model: Any, tokenizer: Any) -> frozenset[int]:
 
 def _use_physical_cores() -> None:
     """One thread per physical core that this process may use, unless ``OMP_NUM_THREADS`` says otherwise."""
-    import psutil
     import torch
 
-    if "OMP_NUM_THREADS" in os.environ:
-        return
-    cores = psutil.cpu_count(logical=False) or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    if torch.get_num_threads() != cores:
-        torch.set_num_threads(cores)
+    from upwright.bodies.runtimes.replicas import cores
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() != cores():
+        torch.set_num_threads(cores())
