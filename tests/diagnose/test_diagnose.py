@@ -226,6 +226,13 @@ def test_wrong_answers_are_told_apart(gold, check, said, kind):
     assert classify(Task("t", "q", gold, check=check), cut) is ErrorKind.TRUNCATED
 
 
+def test_a_rambling_answer_is_not_one_that_was_cut_off():
+    rambling = "Let us think about it. There are many ways to write a date, and each of them has its friends and its"
+    said = Answer("t", rambling, finish=Finish.LENGTH)
+    assert classify(Task("t", "q", "1998-03-05", check=DATE), said) is ErrorKind.OFF_TASK
+    assert classify(Task("t", "q", "about it. " * 10), said) is ErrorKind.TRUNCATED
+
+
 @pytest.mark.parametrize(
     ("text", "form"),
     [("-3,000.5", "number"), ("12%", "number"), ("[1]", "json list"), ("{}", "json object"), ("{", "prose"),

@@ -2,7 +2,8 @@
 
 The rules are plain and are tried in this order:
 
-1. *truncated*: the body was cut off by its token limit;
+1. *truncated*: the body was cut off by its token limit, and was not rambling: it wrote a sentence at most, or no more
+   than :data:`RAMBLING` times what was wanted (a longer limit does not mend rambling; the other rules tell why);
 2. *off task*: the text has no token of the kind that the answer consists of (no digit where a number
    is wanted, no brace where a record is, no shared word and no like shape where a text is), or is empty;
 3. *wrong format*: the text fails the task's public check, or is not of the gold answer's shape;
@@ -19,6 +20,8 @@ from upwright.records import Answer, ErrorKind, Finish, Outcome, Task
 from upwright.tasks.scorers import gold, passes
 from upwright.warden.errors import GraderError
 
+RAMBLING, SENTENCE = 3.0, 80
+"""A text this many times as long as the gold answer, and longer than so many characters, was not going to be it."""
 _NUMBER = re.compile(r"[-+]?\$?\s*\d[\d,]*(\.\d+)?%?")
 _TOKEN = re.compile(r"[^\W_]+")
 
@@ -26,7 +29,7 @@ _TOKEN = re.compile(r"[^\W_]+")
 def classify(task: Task, said: Answer) -> ErrorKind:
     """The kind of an answer that did not get the full score."""
     text, wanted = said.text.strip(), gold(task).strip()
-    if said.finish is Finish.LENGTH:
+    if said.finish is Finish.LENGTH and len(text) <= max(SENTENCE, RAMBLING * len(wanted)):
         return ErrorKind.TRUNCATED
     if not text or off_task(text, wanted):
         return ErrorKind.OFF_TASK
