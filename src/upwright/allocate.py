@@ -124,6 +124,15 @@ def learn(improver: Improver, lever: str, gain: float, seconds: float) -> Improv
     return replace(improver, rounds=improver.rounds + 1, levers=dict(sorted(faded.items())))
 
 
+def informed(improver: Improver, experience: Mapping[str, LeverRecord]) -> Improver:
+    """The improver with what its levers did elsewhere counted in; not to be written down as its own."""
+    levers = dict(improver.levers)
+    for name, seen in experience.items():
+        own = levers.get(name, LeverRecord())
+        levers[name] = LeverRecord(*(getattr(own, f.name) + getattr(seen, f.name) for f in fields(LeverRecord)))
+    return replace(improver, levers=levers)
+
+
 def relevance(weaknesses: Sequence[Weakness], names: Sequence[str]) -> dict[str, float]:
     """How much the diagnosis speaks for each lever, in [0, 1]: 1 for what all that is lost names first.
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from upwright.allocate import Improver, choose, expected_seconds
+from upwright.allocate import Improver, choose, expected_seconds, informed
 from upwright.allocate import render as render_improver
+from upwright.arms import experience, read_comparisons
 from upwright.bodies.body import Body
 from upwright.bodies.store import Store
 from upwright.diagnose import Diagnosis, diagnose
@@ -106,6 +107,7 @@ class Loop:
         self.on_event = on_event
         self.round = self.resumed = journal.next_round()
         self.past = Past(journal)
+        self.experience = experience(read_comparisons(project))
         self.generation = int(door.status()["promotions"])
         self.lever = ""
         self.ended = ""
@@ -197,7 +199,7 @@ class Loop:
             effort=self.settings.effort,
             rng=rng,
         )
-        improver = self._improver()
+        improver = informed(self._improver(), self.experience)
         hints = {name: lever.seconds * self.settings.effort for name, lever in self.levers.items()}
         allowed = self.charter.may_change
         available = [n for n, lever in self.levers.items() if may_use(lever, allowed, situation.trainable)]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from upwright.cli import begin, look, people, reports, runs
+from upwright.cli import begin, compare, look, people, reports, runs
 from upwright.cli.common import Global
 from upwright.errors import Stopped, UpwrightError
 
@@ -55,7 +55,7 @@ def options(
     context.obj = Global(project)
 
 
-for group in (begin, runs, look, reports, people):
+for group in (begin, runs, compare, look, reports, people):
     group.register(app)
 
 

@@ -148,8 +148,15 @@ def verdict(candidate: CandidateLine) -> str:
     return "not tested" if candidate.why else "under way"
 
 
-def show(context: typer.Context, gen: Gen, as_json: Json = False) -> None:
-    """Show one generation: what changed, why, the evidence, the gain, the cost."""
+def show(
+    context: typer.Context,
+    gen: Gen,
+    data: Annotated[
+        bool, typer.Option("--data", help="What its weights were trained on, every example traced.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one generation: what changed, why, the evidence, the gain, the cost; or what it was trained on."""
     from upwright.errors import ProjectError
     from upwright.lineage import read_lineage
 
@@ -166,6 +173,11 @@ def show(context: typer.Context, gen: Gen, as_json: Json = False) -> None:
             emit("show", {"candidate": tried[-1]})
             return
         _print_candidate(tried[-1])
+        return
+    if data:
+        from upwright.cli.data import show_data
+
+        show_data(project_of(context), line, found, as_json)
         return
     if as_json:
         emit("show", {"generation": found})

@@ -52,6 +52,7 @@ class TrainingSettings:
         examples: most examples of the full training; ``gold``: most of them that are practice with gold answers.
         check: practice tasks on which the forms of the child are compared.
         recipe: the recipe that the search starts from.
+        gold_only: leave out what the body wrote itself.
     """
 
     trials: int
@@ -60,15 +61,24 @@ class TrainingSettings:
     gold: int
     check: int
     recipe: Training
+    gold_only: bool = False
 
 
 class TrainingRecipe:
-    """The ``training`` lever."""
+    """The ``training`` lever.
 
-    name = "training"
+    Args:
+        name: another one for a control arm.
+        trials: recipes of the first proposal; the second tries twice as many.
+        gold_only: train on gold answers alone.
+    """
+
     parts: tuple[str, ...] = ("model/adapter/", "training.toml", "inference.toml")
     needs_weights = True
     seconds = 900.0
+
+    def __init__(self, name: str = "training", trials: int = 4, gold_only: bool = False) -> None:
+        self.name, self.trials, self.gold_only = name, trials, gold_only
 
     def propose(self, situation: Situation) -> Proposal | None:
         """Four trials, then twice as many; then ``None``."""
@@ -80,8 +90,9 @@ class TrainingRecipe:
         effort = situation.effort
         examples = max(16, round(recipe.examples * effort * (1 + step)))
         settings = TrainingSettings(
-            trials=4 * (1 + step), trial_examples=max(12, round(96 * effort)), examples=examples, gold=examples // 2,
-            check=max(12, answers_for(effort) // 8), recipe=recipe,
+            trials=self.trials * (1 + step), trial_examples=max(12, round(96 * effort)), examples=examples,
+            gold=examples if self.gold_only else examples // 2, check=max(12, answers_for(effort) // 8), recipe=recipe,
+            gold_only=self.gold_only,
         )  # fmt: skip
         return Proposal(
             lever=self.name,
@@ -116,9 +127,9 @@ class TrainingRecipe:
         data = merge(known, golds[: max(0, settings.examples - len(known))])
         if len(data) < 12:
             raise BuildError("too few examples to train on", value=len(data), todo="add practice tasks")
-        used = data
-        if len(data) > settings.examples:  # all of it is kept, a sample is trained on
-            used = random.Random(derive_seed(proposal.seed, "examples")).sample(data, settings.examples)
+        used = [datum for datum in data if datum.by == REAL or not settings.gold_only]
+        if len(used) > settings.examples:  # all of it is kept, a sample is trained on
+            used = random.Random(derive_seed(proposal.seed, "examples")).sample(used, settings.examples)
         judge = [lesson(parent, t.input, gold(t)) for t in held]
         trials = self._search(parent, used, judge, (settings, proposal.seed), workshop)
         best = min(trials, key=lambda t: (bool(t["pruned"]), math.inf if t["loss"] is None else t["loss"]))
@@ -204,6 +215,11 @@ class TrainingRecipe:
             )  # fmt: skip
         except BuildError as error:
             return Trained(Path(), 0, 0, (), (), error.what)
+
+
+def gold_only() -> TrainingRecipe:
+    """The control arm: the body's own recipe on gold answers alone, in one trial."""
+    return TrainingRecipe("gold", trials=1, gold_only=True)
 
 
 def _inside(key: str, value: object) -> bool:

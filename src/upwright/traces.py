@@ -1,0 +1,72 @@
+"""What a generation was trained on, each example traced: who wrote it, what confirmed it, which promotion it led to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from upwright.bodies.body import Body
+from upwright.bodies.store import Store
+from upwright.levers.rejection import DATA, REAL, Datum, read_data
+from upwright.lines import GenerationLine, Lineage
+from upwright.project import Project
+
+PRACTICE = "practice (gold)"
+"""The writer of an example whose answer is the practice task's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLine:
+    """One training example.
+
+    Attributes:
+        wrote: the generation that wrote the answer, by number and digest, or :data:`PRACTICE`.
+        check: the scorer that confirmed it; ``rung``: the kind of evidence that this is.
+        agree: share of its writer's samples that gave this answer, in [0, 1].
+        led_to: number of the generation in whose promotion it was first trained on.
+    """
+
+    input: str
+    answer: str
+    skill: str
+    wrote: str
+    check: str
+    rung: str
+    agree: float
+    led_to: int
+
+
+def trace(project: Project, line: Lineage, generation: GenerationLine) -> tuple[TraceLine, ...]:
+    """The examples that this generation's weights were trained on so far, in the order in which they came.
+
+    Empty for a generation whose weights were never trained.
+    """
+    store = Store(project.state / "store")
+    first: dict[tuple[str, str], int] = {}
+    kept: list[Datum] = []
+    for one in _ancestors(line, generation):
+        stored = store.get(one.digest)
+        kept = read_data(Body(store.checkout(one.digest), one.digest)) if DATA in stored.files else []
+        for datum in kept:
+            first.setdefault((datum.input, datum.answer), one.number)
+    return tuple(
+        TraceLine(
+            datum.input, datum.answer, datum.skill, _writer(line, datum.by), datum.check, datum.rung, datum.agree,
+            first[datum.input, datum.answer],
+        )
+        for datum in kept
+    )  # fmt: skip
+
+
+def _ancestors(line: Lineage, generation: GenerationLine) -> list[GenerationLine]:
+    """The generation and those that it came from, the first one first."""
+    chain = [generation]
+    while (parent := line.of(chain[-1].parent or "")) is not None:
+        chain.append(parent)
+    return chain[::-1]
+
+
+def _writer(line: Lineage, by: str) -> str:
+    if by == REAL:
+        return PRACTICE
+    found = line.of(by)
+    return f"generation {found.name}" if found else by[:10]
