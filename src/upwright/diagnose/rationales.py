@@ -86,9 +86,9 @@ def _lacks(question: str, thought: str, answer: str) -> str:
         return "no thought"
     if not wanted or len(wanted & said) < len(wanted) / 2:
         return "the answer is not in it"
-    used = (asked - wanted) & said
-    numbers = {t for t in used if isinstance(t, Fraction)}
-    if not (numbers if any(isinstance(t, Fraction) for t in asked - wanted) else used):
+    other = {t for t in asked - wanted if isinstance(t, Fraction) or (len(t) > 2 and t not in _COMMON)}
+    numbers = {t for t in other if isinstance(t, Fraction)}
+    if not (numbers or other) & said:
         return "nothing of the question is in it"
     known = {abs(t) for t in asked | wanted if isinstance(t, Fraction)}
     for left, terms, right in _EQUATION.findall(thought):
@@ -103,14 +103,47 @@ def _lacks(question: str, thought: str, answer: str) -> str:
 
 
 def _tokens(text: str) -> set[Fraction | str]:
-    """Numbers by value, and words of three letters or more by their folded form."""
+    """Numbers by value, and words by their folded form."""
     found: set[Fraction | str] = {_number(n) for n in _NUMBER.findall(text)}
-    return found | {w.casefold() for w in _WORD.findall(text) if len(w) > 2 and w.casefold() not in _COMMON}
+    return found | {w.casefold() for w in _WORD.findall(text)}
 
 
 _COMMON = frozenset(
-    "the and answer for form give only with write this that these are what which how number numbers then from first "
-    "step steps think line last alone reply one two not nothing else".split()
+    [
+        "the",
+        "and",
+        "answer",
+        "for",
+        "form",
+        "give",
+        "only",
+        "with",
+        "write",
+        "this",
+        "that",
+        "these",
+        "are",
+        "what",
+        "which",
+        "how",
+        "number",
+        "numbers",
+        "then",
+        "from",
+        "first",
+        "step",
+        "steps",
+        "think",
+        "line",
+        "last",
+        "alone",
+        "reply",
+        "one",
+        "two",
+        "not",
+        "nothing",
+        "else",
+    ]
 )
 """Words of questions that say nothing about their matter."""
 
@@ -139,7 +172,9 @@ def illegible(text: str) -> float:
     """How far a text cannot be read, in [0, 1]: the worst of unprintable, wordless and repeating."""
     if not text.strip():
         return 0.0
-    odd = sum(unicodedata.category(c) in ("Cc", "Co", "Cn", "Cs") and c not in "\n\t\r" or c == "\ufffd" for c in text)
+    odd = sum(
+        (unicodedata.category(c) in ("Cc", "Co", "Cn", "Cs") and c not in "\n\t\r") or c == "\ufffd" for c in text
+    )
     words = [w for w in _WORD.findall(text) if w.isascii()]
     strange = sum(len(w) > 24 or (len(w) > 3 and not w.isupper() and _no_word(w)) for w in words)
     wordless = strange / len(words) if len(words) >= 4 else 0.0

@@ -32,6 +32,9 @@ SHOWN = 3
 LEAST_THOUGHTS = 2
 """Usable thoughts without which a skill is not taught to think."""
 
+MARGIN = 0.05
+"""How much more a skill must pass with a thought than without: a thought costs tokens, and few tasks tell."""
+
 T = TypeVar("T")
 
 
@@ -111,8 +114,8 @@ def gather(
 
 
 def pay(tasks: Sequence[Task], rate: Mapping[str, float], thoughts: Sequence[Thought]) -> dict[str, Pay]:
-    """Skill → whether thinking pays: its pass rate without hint is above that of plain answers, or neither passes at all
-    and the hinted thoughts derive their answers; and at least :data:`LEAST_THOUGHTS` can be used.
+    """Skill → whether thinking pays: its pass rate without hint is :data:`MARGIN` above that of plain answers, or neither
+    passes at all and there is nothing to lose; and at least :data:`LEAST_THOUGHTS` can be used.
 
     Args:
         rate: task id → share of its plain samples that were right.
@@ -124,7 +127,7 @@ def pay(tasks: Sequence[Task], rate: Mapping[str, float], thoughts: Sequence[Tho
         plain = sum(rate.get(task.id, 0.0) for task in own) / len(own)
         thought = sum(t.agree for t in mine if not t.hinted) / len(own)
         usable = sum(t.usable for t in mine)
-        better = thought > plain or (plain == 0 and thought == 0)
+        better = thought >= plain + MARGIN or (plain == 0 and thought == 0)
         found[skill] = Pay(round(plain, 3), round(thought, 3), len(own), usable, better and usable >= LEAST_THOUGHTS)
     return found
 

@@ -26,8 +26,9 @@ from typing import Any, Literal
 import msgspec
 
 from upwright.bodies._compute import BRANCH, DEPTH, PROBE, WIDTH
-from upwright.bodies._think import marked
+from upwright.bodies._think import split
 from upwright.bodies.body import Body, Inference, Training, render_toml
+from upwright.diagnose.rationales import summary
 from upwright.errors import BuildError
 from upwright.levers._monitor import watch_thoughts
 from upwright.levers._rationales import HINTED, Gathered, data_of, gather, thinking
@@ -55,7 +56,6 @@ from upwright.levers.rejection import (
     trained_parts,
     watch_collapse,
 )
-from upwright.diagnose.rationales import summary
 from upwright.records import Cost, Proposal, Rung, Task, derive_seed, to_json
 
 THINK = 48
@@ -213,10 +213,9 @@ def lessons_of(
     A skill that thinks is trained on its thoughts alone: its plain answers stay in the data, and out of the lessons.
     """
     thinks = {skill for skill, pay in found.pays.items() if pay.thinks}
-    thought = {t.task.input for t in found.thoughts if t.usable}
-    used = [d for d in data if d.skill not in thinks or d.input in thought or "\nAnswer:" in d.answer]
+    used = [d for d in data if d.skill not in thinks or split(d.answer)[1] is not None]
     asked = thinking(parent, settings.think, workshop)
-    return [lesson(asked, d.input, d.answer if "\nAnswer:" in d.answer else marked("", d.answer)) for d in used], used
+    return [lesson(asked, d.input, d.answer) for d in used], used
 
 
 def choose_thinking(
@@ -224,7 +223,10 @@ def choose_thinking(
 ) -> tuple[Changes, dict[str, float]]:
     """The child thinking, plain, or plain with its memory: whichever scores highest; the cheaper on a near tie."""
     how = parent.inference
-    forms: dict[str, Inference] = {"plain": replace(how, think=0, memory=0), "thinking": replace(how, think=think, memory=0)}
+    forms: dict[str, Inference] = {
+        "plain": replace(how, think=0, memory=0),
+        "thinking": replace(how, think=think, memory=0),
+    }
     if parent.memory and how.memory:
         forms["with memory"] = replace(how, think=0)
     made = {name: {**changes, "inference.toml": render_toml(one)} for name, one in forms.items()}
@@ -260,7 +262,14 @@ def strategies(how: Inference, trainable: bool) -> list[dict[str, Any]]:
 
 def _adaptive(how: Inference, samples: int, sure: float, hard: str, think: int = 0) -> dict[str, Any]:
     tokens = how.max_tokens + (think or how.think)
-    option = {"samples": samples, "temperature": 0.7, "choose": "check", "sure": sure, "hard": hard, "budget": 4 * tokens}
+    option = {
+        "samples": samples,
+        "temperature": 0.7,
+        "choose": "check",
+        "sure": sure,
+        "hard": hard,
+        "budget": 4 * tokens,
+    }
     return {**option, "think": think} if think else option
 
 
@@ -269,7 +278,11 @@ def label(option: Mapping[str, Any]) -> str:
     thought = f"up to {option['think']} tokens of thought" if "think" in option else ""
     if "hard" not in option:
         return thought
-    what = {"samples": f"up to {option['samples']} votes", "refine": "refinement", "beam": "a search over partial thoughts"}
+    what = {
+        "samples": f"up to {option['samples']} votes",
+        "refine": "refinement",
+        "beam": "a search over partial thoughts",
+    }
     told = f"{what[option['hard']]} unless {option['sure']:.0%} of three samples agree"
     return f"{told}, each with {thought}" if thought else told
 
@@ -278,7 +291,9 @@ def completions(how: Inference) -> float:
     """Answers' worth of tokens that a question costs, if half of the questions are hard."""
     if how.sure > 0 and how.samples > 1:
         first = min(PROBE, how.samples)
-        more = {"samples": how.samples - first, "refine": max(1, how.refine), "beam": WIDTH * BRANCH * DEPTH / 2}[how.hard]
+        more = {"samples": how.samples - first, "refine": max(1, how.refine), "beam": WIDTH * BRANCH * DEPTH / 2}[
+            how.hard
+        ]
         asked = first + more / 2
     else:
         asked = float(how.samples + how.refine)
@@ -317,9 +332,7 @@ def _race(
     }
     child = workshop.variant(winner.option.changes)
     if child.inference.think:
-        note["thoughts"] = to_json(
-            watch_thoughts(parent, winner.option.changes, compare[:16], proposal.seed, workshop)
-        )
+        note["thoughts"] = to_json(watch_thoughts(parent, winner.option.changes, compare[:16], proposal.seed, workshop))
     return Built(winner.option.changes, Rung.EXECUTION, note, race.cost)
 
 

@@ -296,7 +296,8 @@ def watch_collapse(parent: Body, child: Body, tasks: Sequence[Task], seed: int, 
         sampled = workshop.sample(body, tasks, 4, derive_seed(seed, "watch"), 1.0)
         think = body.inference.think  # thoughts differ in words; what collapses is the answer
         distinct = [
-            len({unicodedata.normalize("NFKC", final(t, think)).strip().casefold() for t, _ in found}) for found in sampled
+            len({unicodedata.normalize("NFKC", final(t, think)).strip().casefold() for t, _ in found})
+            for found in sampled
         ]
         facts[f"distinct answers of 4, {name}"] = round(sum(distinct) / max(1, len(distinct)), 3)
         solved = [any(score >= 1.0 for _, score in found) for found in sampled]
