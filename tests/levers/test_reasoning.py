@@ -17,7 +17,7 @@ from upwright.diagnose.rationales import read
 from upwright.errors import BuildError, Stopped
 from upwright.levers import may_use
 from upwright.levers._monitor import watch_thoughts
-from upwright.levers._rationales import HINTED, Thought, data_of, gather, pay, thinking
+from upwright.levers._rationales import HINTED, SEEDS, Thought, _examples, data_of, gather, pay, thinking
 from upwright.levers.base import Situation
 from upwright.levers.reasoning import (
     Reasoning,
@@ -186,6 +186,13 @@ def tasks(n: int = 48) -> list[Task]:
     return [fake_task(i) for i in range(n)]
 
 
+def test_hand_written_thoughts_are_in_the_form_that_is_asked_for() -> None:
+    for one in SEEDS:
+        thought, answer = split(one.answer)
+        assert answer
+        assert read(one.input, thought, answer).derives
+
+
 def test_only_thoughts_that_derive_their_answer_are_kept(tmp_path: Path, parent: Body) -> None:
     """Right answers after thoughts that say nothing of the question: all dropped, so that no skill thinks."""
     always: Chance = lambda body, task: 1.0 if body.inference.think else 0.2  # noqa: E731
@@ -239,11 +246,17 @@ def test_a_hint_alone_does_not_make_thinking_pay() -> None:
 def test_later_thoughts_are_shown_the_first(tmp_path: Path, parent: Body) -> None:
     (parent.root / "memory.jsonl").write_bytes(render_memory([Memory("m", "case", "sums", "q", "a")]))
     bench = Thoughts(tmp_path / "w", parent)
-    task = fake_task(1)
-    shown = Thought(task, f"so\n{MARK} 7", read(task.input, "so", "7"), False, 1.0)
-    body = thinking(parent, 40, bench, [shown])
+    own = [
+        Thought(t, "x", read(t.input, f"{t.input} {t.answer}", t.answer), False, 1.0) for t in map(fake_task, (1, 5, 4))
+    ]
+    lost = replace(own[0], reading=read("q", "", "a"))
+    assert _examples([lost]) == list(SEEDS)
+    shown = _examples([lost, *own[:2]])
+    assert [e.input for e in shown] == [own[0].task.input, own[1].task.input, SEEDS[0].input]
+    assert {e.input for e in _examples(own)[:2]} == {fake_task(1).input, fake_task(4).input}, "different skills first"
+    body = thinking(parent, 40, bench, shown)
     assert (body.inference.think, body.inference.memory) == (40, 0)
-    assert [e.answer for e in body.prompt.examples] == [shown.text]
+    assert list(body.prompt.examples) == shown
     assert thinking(parent, 40, bench).prompt.examples == ()
     messages = lesson(body, "What?", "That.").messages
     assert [m.content for m in messages] == [f"Be brief.\n{CUE}", "What?"]

@@ -2,8 +2,9 @@
 
 Every answer is confirmed by the task's own scorer, and every thought is read (:mod:`upwright.diagnose.rationales`): one that does
 not derive its answer, or cannot be read, is dropped however right the answer is. Where no sample is right the body is
-told the answer and asked how to get there; the hint is not in what is trained on. Departures from STaR: the first
-thoughts are asked for without worked examples, and the best of them are the examples of the second asking; the filter.
+told the answer and asked how to get there; the hint is not in what is trained on. As in STaR the first thoughts are
+asked for with a few hand-written examples; they are of no suite and show the form. Departures: the body's own best thoughts take
+their place in the second asking; the filter; the trained body answers without examples.
 """
 
 from __future__ import annotations
@@ -27,8 +28,15 @@ from upwright.tasks.scorers import gold
 HINT = "{question}\n\n(The answer is {answer}. Show in a few short steps how to get there, then write it.)"
 HINTED = "+hint"
 """Added to ``check`` in a datum whose thought was written with the answer given."""
-SHOWN = 3
-"""Thoughts shown as worked examples when more are asked for."""
+SEEDS = (
+    Example("How many eggs are in 4 boxes of 6?", "One box holds 6 eggs, so it is 4 * 6 = 24 eggs.\nAnswer: 24"),
+    Example("Is a whale a fish? Say yes or no.", "A whale breathes air and is a mammal, so no.\nAnswer: no"),
+    Example(
+        "Sort these words by the alphabet: pear, apple, fig.",
+        "Apple begins with a, fig with f, pear with p.\nAnswer: apple, fig, pear",
+    ),
+)
+"""Hand-written thoughts that are shown until the body has better ones of its own."""
 LEAST_THOUGHTS = 2
 """Usable thoughts without which a skill is not taught to think."""
 
@@ -79,10 +87,10 @@ class Gathered:
     pays: Mapping[str, Pay]
 
 
-def thinking(parent: Body, think: int, workshop: Workshop, shown: Sequence[Thought] = ()) -> Body:
+def thinking(parent: Body, think: int, workshop: Workshop, shown: Sequence[Example] = ()) -> Body:
     """The parent, asked to think; without memory, whose cases show none, and with ``shown`` as its only examples."""
     inference = replace(parent.inference, think=think, memory=0)
-    prompt = Prompt(parent.prompt.instructions, tuple(Example(t.task.input, t.text) for t in shown))
+    prompt = Prompt(parent.prompt.instructions, tuple(shown))
     return workshop.variant({"inference.toml": render_toml(inference), "prompt.md": render_prompt(prompt)})
 
 
@@ -99,7 +107,7 @@ def gather(
     trial = _trial(tasks)
     kept = workshop.scratch
     first = _once(kept / "thoughts-1.json", list[Thought], lambda: _sampled(
-        thinking(parent, think, workshop), trial, (samples, heat), derive_seed(seed, "first"), workshop))  # fmt: skip
+        thinking(parent, think, workshop, SEEDS), trial, (samples, heat), derive_seed(seed, "first"), workshop))  # fmt: skip
     hinted = _once(kept / "thoughts-2.json", list[Thought], lambda: _rationalised(
         thinking(parent, think, workshop, _examples(first)), _unsolved(trial, first), heat, seed, workshop))  # fmt: skip
     pays = pay(trial, rate, [*first, *hinted])
@@ -250,11 +258,12 @@ def _unsolved(tasks: Sequence[Task], thoughts: Sequence[Thought]) -> list[Task]:
     return [task for task in tasks if task.id not in solved]
 
 
-def _examples(thoughts: Sequence[Thought]) -> list[Thought]:
-    """The shortest usable thoughts, of different skills as far as there are."""
+def _examples(thoughts: Sequence[Thought]) -> list[Example]:
+    """The shortest usable thoughts, of different skills as far as there are; hand-written ones fill up."""
     usable = sorted((t for t in thoughts if t.usable), key=lambda t: (t.hinted, t.reading.words, t.task.id))
     first = list({t.task.skill: t for t in reversed(usable)}.values())[::-1]
-    return [*first, *(t for t in usable if t not in first)][:SHOWN]
+    best = [*first, *(t for t in usable if t not in first)]
+    return [*(Example(t.task.input, t.text) for t in best), *SEEDS][: len(SEEDS)]
 
 
 def _once(path: Path, kind: type[T], make: Callable[[], T]) -> T:
