@@ -33,7 +33,7 @@ SEEDS = (
     Example("Is a whale a fish? Say yes or no.", "A whale breathes air and is a mammal, so no.\nAnswer: no"),
     Example(
         "Sort these words by the alphabet: pear, apple, fig.",
-        "Apple begins with a, fig with f, pear with p.\nAnswer: apple, fig, pear",
+        "In the alphabet a is before f, and f before p: apple, fig, pear.\nAnswer: apple, fig, pear",
     ),
 )
 """Hand-written thoughts that are shown until the body has better ones of its own."""
