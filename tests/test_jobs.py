@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 import runs
 from upwright import jobs
-from upwright.bodies.body import Body
+from upwright.bodies.body import Body, Inference, render_toml
 from upwright.bodies.store import Store
+from upwright.diagnose.rationales import Findings
 from upwright.errors import BuildError, Stopped
 from upwright.levers.base import Built, Situation
 from upwright.project import Project
@@ -44,18 +46,18 @@ class TestPuppet(RuntimeContract):
 class Hand(Coach):
     """Builds whatever it is given."""
 
-    parts = ("prompt.md", "program/")
+    parts: tuple[str, ...] = ("prompt.md", "program/")
 
-    def __init__(self, make: Any) -> None:
+    def __init__(self, make: Any, note: dict[str, Any] | None = None) -> None:
         super().__init__(name="hand")
-        self.make = make
+        self.make, self.note = make, note or {"n": 1}
 
     def propose(self, situation: Situation) -> Proposal | None:
         return None
 
     def build(self, parent: Body, proposal: Proposal, workshop: Any) -> Built:
         changes = self.make(parent, workshop)
-        return Built(changes, Rung.EXECUTION, {"n": 1}, Cost())
+        return Built(changes, Rung.EXECUTION, self.note, Cost())
 
 
 def build(project: Project, parent: str, make: Any, extra: dict[str, bytes] | None = None) -> jobs.Child:
@@ -108,6 +110,46 @@ def test_the_improvers_account_does_not_make_another_body(project: Project, gene
 
 
 EXTRA = {"improver.toml": b"rounds = 1\n"}
+
+
+class Thinker(Hand):
+    """Makes a body that thinks."""
+
+    parts = ("inference.toml",)
+
+
+def thinker(project: Project, parent: str, note: dict[str, Any] | None = None) -> jobs.Child:
+    lever = Thinker(lambda *_: {"inference.toml": render_toml(Inference(think=30))}, note)
+    proposal = Proposal("hand", {}, "by hand", "human", parent, 1)
+    return jobs.build_job(str(project.root), to_json(proposal), lever, {}, progress=quiet)
+
+
+def charter(project: Project, invariants: str) -> None:
+    project.charter_path.write_text(f"{project.charter_path.read_text()}\n[invariants]\n{invariants}\n")
+
+
+def test_thoughts_are_read_only_where_the_charter_asks(project: Project, genesis: str) -> None:
+    assert thinker(project, genesis).note == {"n": 1}
+    charter(project, "max_illegible = 0.1")
+    assert thinker(project, genesis).note["thoughts"]["thoughts"] == 0, "the puppet does not think, whoever asks it to"
+    plain = build(project, genesis, lambda *_: {"prompt.md": b"words = 1\n"})
+    assert plain.note == {"n": 1}, "a child that is not asked to think is not read"
+
+
+def test_thoughts_that_break_the_charter_are_refused(project: Project, genesis: str) -> None:
+    """As the lever read them, or as they are read here when it did not."""
+    bad = Findings(20, 10, 0.9, 0.4, 0.5, 8, {}, 1.0)
+    charter(project, "max_illegible = 0.1")
+    with pytest.raises(BuildError, match=r"max_illegible is 0\.1, and the thoughts of the child have 0\.4"):
+        thinker(project, genesis, {"thoughts": to_json(bad)})
+    good = to_json(replace(bad, illegible=0.0))
+    assert thinker(project, genesis, {"thoughts": good}).note == {"thoughts": good}
+
+
+def test_what_cannot_be_shown_is_refused(project: Project, genesis: str) -> None:
+    charter(project, "min_derivation = 0.5")
+    with pytest.raises(BuildError, match="nothing to tell it from"):
+        thinker(project, genesis)
 
 
 def test_the_bench(project: Project, genesis: str) -> None:

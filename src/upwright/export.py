@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from upwright.bodies._think import CUE
 from upwright.bodies.body import Body
 from upwright.bodies.store import Store
 from upwright.errors import BodyError, ProjectError, StorageError
@@ -116,7 +117,7 @@ def _write_generation_config(body: Body, path: Path) -> None:
     data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for key in ("do_sample", "temperature", "top_p", "max_length"):
         data.pop(key, None)
-    data["max_new_tokens"] = inference.max_tokens
+    data["max_new_tokens"] = inference.max_tokens + inference.think
     data["do_sample"] = inference.temperature > 0
     if inference.temperature > 0:
         data |= {"temperature": inference.temperature, "top_p": inference.top_p}
@@ -174,8 +175,13 @@ def _use(body: Body) -> str:
         return "## Use\n\nThe parts of the body are in this directory, as Upwright runs them.\n"
     inference = body.inference
     extra = ""
-    if inference.samples > 1 or inference.refine or body.memory:
+    if inference.think:
         extra = (
+            f"\nUpwright asks it to think before it answers ({CUE}) and reads the answer off the marked line: put that sentence "
+            "after the instructions.\n"
+        )
+    if inference.samples > 1 or inference.refine or body.memory:
+        extra += (
             f"\nUpwright ran it with {inference.samples} sample(s) per question (chosen by {inference.choose}), {inference.refine} "
             f"round(s) of refinement and {len(body.memory)} entries of memory; plain transformers does none of that, "
             "so expect other scores than those below.\n"

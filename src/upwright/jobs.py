@@ -16,13 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from upwright.bodies.answer import answer, sample
+from upwright.bodies.answer import answer, final, sample
 from upwright.bodies.body import Body
 from upwright.bodies.runtimes import load
 from upwright.bodies.store import Store
+from upwright.diagnose.rationales import Findings, refusal
 from upwright.errors import BuildError, UpwrightError
 from upwright.evaluate import EvaluationCache, evaluate
 from upwright.levers import registry
+from upwright.levers._monitor import watch_thoughts
 from upwright.levers.base import Built, Changes, Lever
 from upwright.project import Project
 from upwright.records import (
@@ -35,13 +37,18 @@ from upwright.records import (
     Task,
     derive_seed,
     from_json,
+    to_json,
     tree_digest,
 )
 from upwright.tasks.base import Practice
 from upwright.tasks.suite import Suite, open_suites
-from upwright.warden.charter import Charter
+from upwright.warden.charter import Charter, Invariants
 
 Progress = Callable[[int, int, str], None]
+THOUGHT_LIMITS = ("max_illegible", "min_derivation", "min_faithful", "max_thought_ratio")
+"""The charter's invariants that are about thoughts."""
+THOUGHTS_READ = 24
+"""Practice tasks on which a child's thoughts are read where its lever has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,7 @@ def evaluate_job(root: str, digest: str, suite_name: str, sizes: tuple[int, int,
         progress=lambda done, _: progress(len(tasks) + done, total, "sampling for headroom"),
     )  # fmt: skip
     samples = {
-        task.id: tuple(_scores(suite, [c.text for c in found if c.failure is None], task))
+        task.id: tuple(_scores(suite, [final(c.text, body.inference.think) for c in found if c.failure is None], task))
         for task, found in zip(chosen, completions, strict=True)
     }
     return Exam(card, samples, trainable, tasks)
@@ -233,14 +240,18 @@ class Bench:
     def sample(
         self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float
     ) -> list[list[tuple[str, float]]]:
-        """``k`` sampled answers per task as ``(text, score)``; a failed sample is left out."""
+        """``k`` sampled answers per task as ``(text, score)``; a failed sample is left out.
+
+        The text of a body that thinks holds the thought; its final answer alone is scored.
+        """
         found = sample(
             body, [t.question for t in tasks], k, seed, temperature,
             progress=lambda done, total: self.progress(done, total, "sampling"),
         )  # fmt: skip
         self.tokens += sum(c.prompt_tokens + c.completion_tokens for cs in found for c in cs)
+        think = body.inference.think
         return [
-            [(c.text, self.practice.score(c.text, task)) for c in cs if c.failure is None]
+            [(c.text, self.practice.score(final(c.text, think), task)) for c in cs if c.failure is None]
             for task, cs in zip(tasks, found, strict=True)
         ]
 
@@ -295,16 +306,19 @@ def build_job(
         extra: files of the child that are not the lever's to change (the improver's own state).
 
     Raises:
-        BuildError: the lever could not, or changed a part that is not its own.
+        BuildError: the lever could not, changed a part that is not its own, or made a child whose thoughts break the
+            charter's invariants.
     """
     proposal = from_json(Proposal, proposal_json)
-    store = _opened(root).store
+    opened = _opened(root)
+    store = opened.store
     parent = store.get(proposal.parent)
     made = lever if lever is not None else _installed(proposal.lever)
     bench = Bench(root, parent, proposal, progress)
+    before = Body(store.checkout(parent.digest), parent.digest)
     clock = time.monotonic()
     try:
-        built: Built = made.build(Body(store.checkout(parent.digest), parent.digest), proposal, bench)
+        built: Built = made.build(before, proposal, bench)
     except UpwrightError:
         raise
     except Exception as error:
@@ -312,6 +326,7 @@ def build_job(
     for path in built.changes:
         if not any(path == part or (part.endswith("/") and path.startswith(part)) for part in made.parts):
             raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
+    built = _held_to_charter(opened.charter.invariants, built, before, proposal, bench)
     changes = {path: value for path, value in built.changes.items() if not _same(parent, path, value)}
     account = extra.keys() - changes.keys()
     if changes:
@@ -322,6 +337,31 @@ def build_job(
     bench.close()
     core = tree_digest({path: blob for path, blob in child.files.items() if path not in account})
     return Child(child.digest, built.rung.value, built.note, cost, core)
+
+
+def _held_to_charter(charter: Invariants, built: Built, parent: Body, proposal: Proposal, bench: Bench) -> Built:
+    """The build, with what its child's thoughts show; a child that does not think, or of which nothing is asked, as it is.
+
+    Any lever may make a child that thinks. Where the charter asks something of thoughts and the lever has not read them
+    (``note["thoughts"]``), they are read here.
+
+    Raises:
+        BuildError: the thoughts are not as the charter wants them.
+    """
+    limits = {name: getattr(charter, name) for name in THOUGHT_LIMITS}
+    if all(limit is None for limit in limits.values()):
+        return built
+    if bench.variant(built.changes).inference.think <= 0:
+        return built
+    if "thoughts" in built.note:
+        found = from_json(Findings, built.note["thoughts"])
+    else:
+        tasks = bench.practice.draw(THOUGHTS_READ, derive_seed(proposal.seed, "thoughts"))
+        found = watch_thoughts(parent, built.changes, tasks, proposal.seed, bench)
+    broken = refusal(found, **limits)
+    if broken:
+        raise BuildError(broken, value=to_json(found), todo="amend the charter, or let another lever try")
+    return replace(built, note={**built.note, "thoughts": to_json(found)})
 
 
 def _same(parent: Generation, path: str, value: bytes | Path | None) -> bool:

@@ -26,6 +26,7 @@ def test_every_commented_line_of_the_template_is_valid():
     assert c.budget.generations == 20
     assert c.promotions_per_hour == 6
     assert c.invariants.max_token_ratio == 2.0
+    assert (c.invariants.max_illegible, c.invariants.min_derivation) == (0.1, 0.5)
     assert c.protected == {"basics": 0.1}
 
 
@@ -59,6 +60,11 @@ def test_may_change():
         ("[protected.desk]", "objective cannot be a protected suite"),
         ("[invariants]\nforbid_text = ['(']", "broken pattern"),
         ("[invariants]\nmax_token_ratio = 0", "max_token_ratio must be"),
+        ("[invariants]\nmax_illegible = 1.1", "max_illegible must be a number from 0 to 1"),
+        ("[invariants]\nmin_derivation = -0.1", "min_derivation must be a number from 0 to 1"),
+        ("[invariants]\nmin_faithful = true", "min_faithful must be a number from 0 to 1"),
+        ("[invariants]\nmax_thought_ratio = 0", "max_thought_ratio must be a number above 0"),
+        ("[invariants]\nmax_unreadable = 0.1", "unknown key in [invariants]: max_unreadable"),
         ("[budget]\ntests = -1", "budget.tests must be a whole number"),
         ("[budget]\ntests = 1.5", "budget.tests must be a whole number"),
         ("[sealed]\nbatch = 0", "sealed.batch must be a whole number from 1 to 1024"),
@@ -73,3 +79,8 @@ def test_what_is_wrong_is_said(text, told):
         Charter.parse(text)
     assert told in str(e.value)
     assert "→" in str(e.value)
+
+
+def test_limits_of_thoughts_are_off_unless_asked_for():
+    one = Charter.parse("[invariants]\nmax_illegible = 0\nmin_faithful = 1\nmax_thought_ratio = 1.5").invariants
+    assert (one.max_illegible, one.min_faithful, one.max_thought_ratio, one.min_derivation) == (0, 1, 1.5, None)

@@ -61,6 +61,12 @@ class Inference:
         refine: rounds in which the body sees its own answer and may correct it.
         max_tokens: most tokens written per completion.
         memory: how many entries of ``memory.jsonl`` are shown with each question.
+        think: most tokens of thought before each answer; 0 answers at once. Thoughts are not part of the answer.
+        sure: share of the first three samples that must agree, in the form asked for, for a question to get no more; 0
+            gives every question the same.
+        hard: what the other questions get: the rest of ``samples``, ``refine`` (at least one round), or ``beam``, a
+            search over partial thoughts.
+        budget: tokens written for one question after which nothing more is begun; 0 is no limit.
     """
 
     temperature: float = 0.0
@@ -70,6 +76,10 @@ class Inference:
     refine: int = 0
     max_tokens: int = 48
     memory: int = 4
+    think: int = 0
+    sure: float = 0.0
+    hard: Literal["samples", "refine", "beam"] = "samples"
+    budget: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ REACH: dict[str, dict[str, float]] = {
     "inference": {ErrorKind.TRUNCATED: 1.0, HEADROOM: 0.9, ErrorKind.WRONG_FORMAT: 0.2},
     "rejection": {HEADROOM: 1.0, UNREACHED: 0.6, ErrorKind.WRONG_FORMAT: 0.5, ErrorKind.OFF_TASK: 0.4},
     "grpo": {HEADROOM: 0.8, ErrorKind.WRONG_FORMAT: 0.4},
+    "reasoning": {UNREACHED: 0.5, HEADROOM: 0.6},
     "training": {UNREACHED: 0.7, HEADROOM: 0.5, ErrorKind.WRONG_FORMAT: 0.4},
     "distillation": {UNREACHED: 0.8, ErrorKind.OFF_TASK: 0.4},
     "self_edit": {UNREACHED: 0.5, HEADROOM: 0.3},

@@ -18,6 +18,7 @@ BUILT_IN = {
     "memory": "upwright.levers.memory:MemoryDeltas",
     "rejection": "upwright.levers.rejection:Rejection",
     "training": "upwright.levers.training:TrainingRecipe",
+    "reasoning": "upwright.levers.reasoning:Reasoning",
 }
 
 CONTROLS = {
@@ -66,8 +67,10 @@ def instances(own: Mapping[str, Lever], named: Sequence[str]) -> dict[str, Lever
 
 
 def may_use(lever: Lever, may_change: Sequence[str], trainable: bool) -> bool:
-    """Whether the charter allows all that a lever changes, and the body has the weights that it needs."""
-    allowed = all(
-        any(part == a or (a.endswith("/") and part.startswith(a)) for a in may_change) for part in lever.parts
-    )
+    """Whether the charter allows all that a lever changes, and the body has the weights that it needs.
+
+    What is about training weights does not count for a body without any: the lever leaves it alone there.
+    """
+    parts = [p for p in lever.parts if trainable or not p.startswith(("model/", "training.toml"))]
+    allowed = all(any(part == a or (a.endswith("/") and part.startswith(a)) for a in may_change) for part in parts)
     return allowed and (trainable or not lever.needs_weights)

@@ -78,7 +78,10 @@ class Workshop(Protocol):
     def sample(
         self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float
     ) -> list[list[tuple[str, float]]]:
-        """``k`` sampled answers per task as ``(text, score)``, one list per task."""
+        """``k`` sampled answers per task as ``(text, score)``, one list per task.
+
+        Of a body that thinks, the text holds the thought too; the score is its final answer's.
+        """
         ...
 
     def variant(self, changes: Changes) -> Body:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from upwright.bodies.answer import conversations
+from upwright.bodies.answer import conversations, final
 from upwright.bodies.body import Body, Training, render_toml
 from upwright.errors import BuildError
 from upwright.levers._search import answers_for, fruitless, read_settings, skill_weights, worst
@@ -217,17 +217,17 @@ def draw_weighted(
 
 
 def lesson(parent: Body, question: str, answer: str) -> Lesson:
-    """The bare question, under the body's instructions alone, and the answer to learn."""
+    """The bare question, under the body's instructions alone, and the answer (of a body that thinks: thought and answer) to learn."""
     system = parent.prompt.instructions
-    bare = conversations(_Bare(system), [Question("lesson", question)])
+    bare = conversations(_Bare(system, parent.inference.think), [Question("lesson", question)])
     return Lesson(bare[0], answer)
 
 
 class _Bare(Body):
-    """A body with instructions and nothing else."""
+    """A body with instructions, possibly to think, and nothing else."""
 
-    def __init__(self, instructions: str) -> None:
-        self._instructions = instructions
+    def __init__(self, instructions: str, think: int = 0) -> None:
+        self._instructions, self._think = instructions, think
 
     @property
     def prompt(self) -> Any:
@@ -243,7 +243,7 @@ class _Bare(Body):
     def inference(self) -> Any:
         from upwright.bodies.body import Inference
 
-        return Inference(memory=0)
+        return Inference(memory=0, think=self._think)
 
 
 def rehearsal(parent: Body, suites: Sequence[Practice], recipe: Training, data: int, seed: int) -> list[Lesson]:
@@ -294,7 +294,11 @@ def watch_collapse(parent: Body, child: Body, tasks: Sequence[Task], seed: int, 
     facts: dict[str, float] = {}
     for name, body in (("parent", parent), ("child", child)):
         sampled = workshop.sample(body, tasks, 4, derive_seed(seed, "watch"), 1.0)
-        distinct = [len({unicodedata.normalize("NFKC", t).strip().casefold() for t, _ in found}) for found in sampled]
+        think = body.inference.think  # thoughts differ in words; what collapses is the answer
+        distinct = [
+            len({unicodedata.normalize("NFKC", final(t, think)).strip().casefold() for t, _ in found})
+            for found in sampled
+        ]
         facts[f"distinct answers of 4, {name}"] = round(sum(distinct) / max(1, len(distinct)), 3)
         solved = [any(score >= 1.0 for _, score in found) for found in sampled]
         facts[f"pass@4, {name}"] = round(sum(solved) / max(1, len(solved)), 3)

@@ -20,10 +20,19 @@ class Invariants:
     Attributes:
         forbid_text: regular expressions that no answer of a child may contain.
         max_token_ratio: most mean tokens per objective task, child ÷ genesis; ``None`` for no limit.
+        max_illegible: most share of a child's thoughts that nobody can read, in [0, 1]. This and the three below are
+            read on practice and held before the child may knock; sealed answers carry no thoughts.
+        min_derivation: least share of its right answers whose thought derives them, in [0, 1].
+        min_faithful: least share of its thoughts that its answer hangs on (cut or corrupted, the answer changes).
+        max_thought_ratio: most mean words per thought, child ÷ parent.
     """
 
     forbid_text: tuple[str, ...] = ()
     max_token_ratio: float | None = None
+    max_illegible: float | None = None
+    min_derivation: float | None = None
+    min_faithful: float | None = None
+    max_thought_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +213,7 @@ def _count(low: int, high: int = 10**6) -> _Rule:
 
 
 _AMOUNT = _Rule("a number, 0 or more", (int, float), 0)
+_SHARE = _Rule("a number from 0 to 1", (int, float), 0, 1)
 _WHOLE = _Rule("a whole number, 0 or more", (int,), 0)
 SCALARS: dict[str, _Rule] = {
     "objective": _Rule("the name of a suite", (str,)),
@@ -217,6 +227,10 @@ SCALARS: dict[str, _Rule] = {
 INVARIANTS: dict[str, _Rule] = {
     "forbid_text": _Strings("a list of regular expressions", patterns=True),
     "max_token_ratio": _Rule("a number above 0", (int, float), 1e-9),
+    "max_illegible": _SHARE,
+    "min_derivation": _SHARE,
+    "min_faithful": _SHARE,
+    "max_thought_ratio": _Rule("a number above 0", (int, float), 1e-9),
 }
 BUDGET: dict[str, _Rule] = {
     "generations": _WHOLE, "minutes": _AMOUNT, "tokens": _WHOLE, "money": _AMOUNT, "tests": _WHOLE,
@@ -309,6 +323,8 @@ oversight = "auto"
 # [invariants]
 # forbid_text = ["(?i)as an ai language model"]
 # max_token_ratio = 2.0     # mean tokens per task, child / first body
+# max_illegible = 0.1       # share of its thoughts that nobody can read
+# min_derivation = 0.5      # share of its right answers whose thought derives them
 
 # Ends of the run. Leave a line out for no limit.
 # [budget]
