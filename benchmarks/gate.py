@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import xlogy
 from scipy.stats import norm
 
 from upwright.warden.bets import log_path, star_path
@@ -74,7 +75,7 @@ def sprt_mean(win: float, loss: float, alpha: float, power: float) -> float:
     """Wald's approximation of the SPRT's mean sample size when the child is better (win, loss known)."""
     good, bad = math.log(power / alpha), math.log((1 - power) / (1 - alpha))
     half = (win + loss) / 2  # H0: the same discordant tasks, wins and losses alike
-    per_task = win * math.log(win / half) + loss * math.log(loss / half)
+    per_task = float(xlogy(win, win / half) + xlogy(loss, loss / half))
     return (power * good + (1 - power) * bad) / per_task
 
 

@@ -65,7 +65,7 @@ def test_the_fast_way_is_the_gate_is_the_rule_by_hand(gain: float) -> None:
         wanted = by_hand(LOOSE, 2, int(promotions[row]), d[row])
         assert gate_says(LOOSE, 2, int(promotions[row]), d[row]) == wanted
         assert (bool(promoted[row]), int(used[row])) == wanted
-    assert (promoted.sum() > 5) == (gain > 0)
+    assert (promoted.sum() > 15) == (gain > 0)  # levels are 0.1 to 0.3, so about 7 of 40 by chance
 
 
 def test_graded_scores_too() -> None:

@@ -86,9 +86,9 @@ def test_bets_are_known_by_name():
 def test_the_gate_goes_for_its_own_threshold_within_its_own_tasks():
     g = gate({"basics": 0.2})
     assert g.objective.pro == Star(1, 0.0, math.log(40), 64)
-    assert g.objective.con == Star(-1, -0.1, math.log(10), 64)
+    assert g.objective.con == Star(-1, -0.1, -math.log(0.1), 64)
     assert g.protected["basics", "champion"].pro == Star(1, 0.2, math.log(40), 64)
-    assert g.protected["basics", "champion"].con == Star(-1, 0.2, math.log(10), 64)
+    assert g.protected["basics", "champion"].con == Star(-1, 0.2, -math.log(0.1), 64)
 
 
 def test_a_crossing_within_a_batch_is_kept():
