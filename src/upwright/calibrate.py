@@ -40,8 +40,9 @@ from upwright.project import Project
 from upwright.promote import record_calibration
 from upwright.records import Interval, derive_seed, to_json
 from upwright.tasks.suite import open_suites
+from upwright.warden.bets import star_path
 from upwright.warden.charter import Charter
-from upwright.warden.gate import Decision, Gate, log_path
+from upwright.warden.gate import Decision, Gate
 from upwright.warden.spending import threshold
 
 Floats = npt.NDArray[np.float64]
@@ -303,9 +304,10 @@ def gate_tests(charter: Charter, number: int, promotions: Counts, d: Floats) -> 
     """
     n, size = charter.sealed.n_max, charter.sealed.batch
     looks = np.array([*range(size, n, size), n])
-    limits = np.array([threshold(charter.error_rate, number, int(r), charter.error_control) for r in promotions])
-    crossed = log_path(d)[:, looks - 1] >= np.log(limits)[:, None]
-    dropped = log_path(d, -1, -charter.minimum_gain)[:, looks - 1] >= -math.log(charter.beta)
+    limits = [threshold(charter.error_rate, number, int(r), charter.error_control) for r in promotions]
+    up, down, d = np.array([math.log(limit) for limit in limits]), -math.log(charter.beta), d[:, :n]
+    crossed = star_path(d, up, n)[:, looks - 1] >= up[:, None]
+    dropped = star_path(d, down, n, -1, -charter.minimum_gain)[:, looks - 1] >= down
     end = len(looks)
     cross = np.where(crossed.any(axis=1), crossed.argmax(axis=1), end)
     drop = np.where(dropped.any(axis=1), dropped.argmax(axis=1), end)

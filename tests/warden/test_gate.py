@@ -1,57 +1,14 @@
 import math
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from online_fdr.core.abstract.abstract_gamma_seq import AbstractGammaSequence
 from online_fdr.e_values.sequential import ELond
 
-from upwright.warden.gate import Betting, Decision, Gate, Stream, confidence_sequence, grid, log_path, wilson
+from upwright.warden.bets import Mixture, Star
+from upwright.warden.gate import Decision, Gate, process
 from upwright.warden.spending import gamma, threshold
-
-differences = st.lists(st.floats(-1, 1), min_size=1, max_size=40)
-directions = st.one_of(
-    st.just((1, 0.0)),
-    st.floats(0.001, 0.999).flatmap(lambda e: st.sampled_from([(1, e), (-1, e), (-1, -e)])),
-)
-
-
-@given(differences, directions)
-def test_factors_and_wealth_stay_positive(d, direction):
-    sign, shift = direction
-    factors = 1 + grid(sign, shift)[:, None] * sign * (np.array(d) + shift)[None, :]
-    assert factors.min() >= 0.1 - 1e-12
-    assert math.isfinite(Betting(sign, shift).update(d).log_e)
-
-
-@given(differences, differences, directions)
-def test_batches_do_not_change_the_evidence(a, b, direction):
-    whole, parts = Betting(*direction).update(a + b), Betting(*direction).update(a).update(b)
-    assert whole.n == parts.n == len(a + b)
-    assert whole.log_e == pytest.approx(parts.log_e, abs=1e-9)
-    assert log_path(np.array(a + b), *direction)[-1] == pytest.approx(whole.log_e, abs=1e-9)
-
-
-def test_the_e_value_is_the_mean_of_the_products():
-    d = np.array([1, -1, 0.5, 0, 1])
-    plain = np.mean([np.prod(1 + lam * d) for lam in grid()])
-    assert Betting().update(d).log_e == pytest.approx(math.log(plain))
-
-
-@pytest.mark.parametrize(("sign", "shift", "mean"), [(1, 0.0, 0.0), (1, 0.2, -0.2), (-1, -0.1, 0.1), (-1, 0.2, -0.2)])
-def test_expected_wealth_is_one_on_the_boundary_of_the_null(sign, shift, mean):
-    """Exact: over the two-point distribution with this mean, each factor has expectation one."""
-    up = (1 + mean) / 2
-    lam = grid(sign, shift)
-    expected = up * (1 + lam * sign * (1 + shift)) + (1 - up) * (1 + lam * sign * (-1 + shift))
-    assert expected == pytest.approx(np.ones_like(lam))
-
-
-@pytest.mark.parametrize("bad", [1.01, -2, math.nan, math.inf])
-def test_impossible_differences_are_refused(bad):
-    with pytest.raises(ValueError, match="-1, 1"):
-        Betting().update([bad])
 
 
 class Harmonic(AbstractGammaSequence):
@@ -115,35 +72,26 @@ def test_reasons_are_plain_words():
 
 
 def test_a_stream_counts():
-    s = Stream.superiority(0.05).update([1, -1, 0, 0.5])
+    s = gate().objective.update([1, -1, 0, 0.5])
     assert (s.wins, s.losses, s.ties, s.total, s.squares, s.n) == (2, 1, 1, 0.5, 2.25, 4)
 
 
-def test_confidence_sequences_cover_and_shrink():
-    rng = np.random.default_rng(1)
-    missed = 0
-    for _ in range(100):
-        d = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=128)
-        low, high = confidence_sequence(d, 0.9)
-        missed += not low <= 0.2 <= high
-    assert missed <= 10
-    wide, narrow = confidence_sequence([0.5] * 10, low=0), confidence_sequence([0.5] * 400, low=0)
-    assert narrow[1] - narrow[0] < wide[1] - wide[0]
-    assert confidence_sequence([]) == (-1.0, 1.0)
-    with pytest.raises(ValueError, match="lie in"):
-        confidence_sequence([2.0])
+def test_bets_are_known_by_name():
+    assert isinstance(process("grid", 1, 0.0, 3.0, 64), Mixture)
+    assert process("star", -1, 0.2, 3.0, 64) == Star(-1, 0.2, 3.0, 64)
+    with pytest.raises(ValueError, match="later version"):
+        process("moon", 1, 0.0, 3.0, 64)
 
 
-@settings(max_examples=30)
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60))
-def test_the_sample_mean_or_near_it_is_inside(d):
-    low, high = confidence_sequence(d)
-    assert -1 <= low <= high <= 1
+def test_the_gate_goes_for_its_own_threshold_within_its_own_tasks():
+    g = gate({"basics": 0.2})
+    assert g.objective.pro == Star(1, 0.0, math.log(40), 64)
+    assert g.objective.con == Star(-1, -0.1, -math.log(0.1), 64)
+    assert g.protected["basics", "champion"].pro == Star(1, 0.2, math.log(40), 64)
+    assert g.protected["basics", "champion"].con == Star(-1, 0.2, -math.log(0.1), 64)
 
 
-def test_wilson():
-    low, high = wilson(8, 10)
-    assert (round(low, 4), round(high, 4)) == (0.4902, 0.9433)  # Wilson 1927, as in statsmodels
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(0, 5)[0] == 0.0
-    assert wilson(5, 5)[1] == 1.0
+def test_a_crossing_within_a_batch_is_kept():
+    """Fifty wins and then fifty losses in one batch: the bet was won, and was not laid again."""
+    g = gate().add_objective([1.0] * 50 + [-1.0] * 50)
+    assert g.decide()[0] is Decision.PROMOTE

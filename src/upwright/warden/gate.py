@@ -1,13 +1,8 @@
 """The gate: is the child better than the champion, and nowhere worse?
 
 Pure and deterministic. Every comparison is a bet against a null hypothesis about the mean of paired
-differences ``D ∈ [−1, 1]`` (child minus the other; higher is better): the wealth of a gambler who
-cannot win in expectation if the null is true. Wealth is an e-process, so by Ville's inequality it
-may be looked at after every batch (Waudby-Smith & Ramdas 2023, "Estimating means of bounded random
-variables by betting").
-
-Departure from the source: the bets λ are a fixed mixture over a geometric grid, not a predictable
-plug-in; it has no tuning and its value does not depend on how answers were batched.
+differences ``D ∈ [−1, 1]`` (child minus the other; higher is better), and its wealth an e-process, which may be looked
+at after every batch: see :mod:`upwright.warden.bets`.
 """
 
 from __future__ import annotations
@@ -17,19 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-import numpy as np
-import numpy.typing as npt
-
+from upwright.warden.bets import Mixture, Star
 from upwright.warden.bounds import confidence_sequence, wilson
 
-__all__ = ["Betting", "Decision", "Gate", "Stream", "confidence_sequence", "grid", "log_path", "wilson"]
+__all__ = ["BETS", "Decision", "Gate", "Stream", "confidence_sequence", "process", "wilson"]
 
-Floats = npt.NDArray[np.float64]
-
-C = 0.9
-"""Largest share of its wealth that a bet may lose on one task."""
-J = 24
-"""Number of bets in the mixture."""
+BETS = "star"
+"""How tests that are committed now bet; those committed before this was recorded are ``"grid"``."""
 
 
 class Decision(StrEnum):
@@ -40,72 +29,17 @@ class Decision(StrEnum):
     INSUFFICIENT = "INSUFFICIENT"
 
 
-def grid(sign: int = 1, shift: float = 0.0) -> Floats:
-    """Bets λ, shape (J,): geometric on [c/64, c], scaled so that every factor stays ≥ 1 − c > 0.
-
-    Factors are ``1 + λ · sign · (D + shift)``; the worst payoff over D ∈ [−1, 1] is
-    ``−(1 − sign · shift)``, hence the scale.
-    """
-    worst = 1.0 - sign * shift
-    return np.geomspace(C / 64.0, C, J) / worst
-
-
-def log_path(d: Floats, sign: int = 1, shift: float = 0.0) -> Floats:
-    """Log of the mixture e-process after each task.
+def process(bets: str, sign: int, shift: float, log_target: float, n_max: int) -> Star | Mixture:
+    """An e-process against ``sign · (E[D | past] + shift) ≤ 0``, before any task.
 
     Args:
-        d: paired differences in [−1, 1], shape (..., n).
-
-    Returns:
-        shape (..., n): ``log((1/J) Σ_j Π_{i ≤ k} (1 + λ_j sign (d_i + shift)))`` at k = 1 … n.
+        bets: ``"star"``, which goes for ``log_target`` within ``n_max`` tasks, or ``"grid"``, which knows neither.
     """
-    total: Floats | None = None
-    for lam in grid(sign, shift):
-        wealth = np.cumsum(np.log1p(lam * sign * (d + shift)), axis=-1)
-        total = wealth if total is None else np.logaddexp(total, wealth)
-    assert total is not None
-    return total - math.log(J)
-
-
-@dataclass(frozen=True, slots=True)
-class Betting:
-    """An e-process against ``sign · (E[D] + shift) ≤ 0``.
-
-    Superiority (H0: Δ ≤ 0) is ``Betting()``; non-inferiority with margin ε (H0: Δ ≤ −ε) is
-    ``Betting(1, ε)``; futility (H0: Δ ≥ δ) is ``Betting(-1, -δ)``; inferiority (H0: Δ ≥ −ε) is ``Betting(-1, ε)``.
-
-    Attributes:
-        log_wealth: log wealth of each bet, length J.
-        n: tasks seen.
-    """
-
-    sign: int = 1
-    shift: float = 0.0
-    log_wealth: tuple[float, ...] = (0.0,) * J
-    n: int = 0
-
-    def update(self, d: Iterable[float]) -> Betting:
-        """The process after a batch of differences in [−1, 1].
-
-        Raises:
-            ValueError: a difference is outside [−1, 1] or not finite.
-        """
-        x = np.asarray(list(d), dtype=np.float64)
-        if x.size == 0:
-            return self
-        if not np.all(np.abs(x) <= 1.0):  # also false for NaN
-            raise ValueError(f"paired differences must lie in [-1, 1], got {x.tolist()!r}")
-        lam = grid(self.sign, self.shift)
-        gained = np.log1p(lam[:, None] * (self.sign * (x + self.shift))[None, :]).sum(axis=1)
-        wealth = tuple(float(w) for w in np.asarray(self.log_wealth) + gained)
-        return replace(self, log_wealth=wealth, n=self.n + int(x.size))
-
-    @property
-    def log_e(self) -> float:
-        """Natural log of the e-value: the mean wealth over the bets."""
-        w = np.asarray(self.log_wealth)
-        top = float(w.max())
-        return top + math.log(float(np.exp(w - top).mean()))
+    if bets == "star":
+        return Star(sign, shift, log_target, n_max)
+    if bets == "grid":
+        return Mixture(sign, shift)
+    raise ValueError(f"unknown bets {bets!r}: this ledger needs a later version of the warden")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +51,14 @@ class Stream:
         total: Σ D; squares: Σ D².
     """
 
-    pro: Betting
-    con: Betting
+    pro: Star | Mixture
+    con: Star | Mixture
     margin: float | None = None
     wins: int = 0
     losses: int = 0
     ties: int = 0
     total: float = 0.0
     squares: float = 0.0
-
-    @staticmethod
-    def superiority(minimum_gain: float) -> Stream:
-        """Claim: better. Against it: H0 "at least ``minimum_gain`` better"."""
-        return Stream(Betting(), Betting(-1, -minimum_gain))
-
-    @staticmethod
-    def non_inferiority(margin: float) -> Stream:
-        """Claim: not worse by ``margin`` or more. Against it: H0 "within the margin"."""
-        return Stream(Betting(1, margin), Betting(-1, margin), margin)
 
     def update(self, d: Iterable[float]) -> Stream:
         """The stream after a batch of differences."""
@@ -191,11 +115,20 @@ class Gate:
         n_max: int,
         margins: Mapping[str, float],
         versus: Iterable[str],
+        bets: str = BETS,
     ) -> Gate:
-        """A gate before any task; ``margins`` maps protected suite → ε, ``versus`` lists who they are compared with."""
-        pairs = {(s, v): Stream.non_inferiority(e) for s, e in margins.items() for v in tuple(versus)}
-        objective = Stream.superiority(minimum_gain)
-        return Gate(objective, pairs, math.log(threshold), -math.log(beta), minimum_gain, n_max, tuple(margins))
+        """A gate before any task; ``margins`` maps protected suite → ε, ``versus`` lists who they are compared with.
+
+        Claims are "better" on the objective and "not worse by the margin or more" on a protected suite; the nulls
+        of what speaks against them are "at least ``minimum_gain`` better" and "within the margin".
+        """
+        up, down = math.log(threshold), -math.log(beta)
+
+        def stream(claim: float, against: float, margin: float | None) -> Stream:
+            return Stream(process(bets, 1, claim, up, n_max), process(bets, -1, against, down, n_max), margin)
+
+        pairs = {(s, v): stream(e, e, e) for s, e in margins.items() for v in tuple(versus)}
+        return Gate(stream(0.0, -minimum_gain, None), pairs, up, down, minimum_gain, n_max, tuple(margins))
 
     def crossed(self, stream: Stream) -> bool:
         """True once the stream's e-value has reached the threshold."""

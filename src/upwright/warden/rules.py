@@ -7,12 +7,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from upwright.warden.bounds import INTERVAL
 from upwright.warden.canon import canonical_json, tree_digest
 from upwright.warden.champion import MACHINES
 from upwright.warden.charter import Charter
 from upwright.warden.errors import Refusal
 from upwright.warden.founding import check_body
-from upwright.warden.gate import Decision
+from upwright.warden.gate import BETS, Decision
 from upwright.warden.state import State
 from upwright.warden.trial import Trial
 
@@ -45,6 +46,8 @@ def plan(charter: Charter) -> dict[str, Any]:
         "forbid_text": list(charter.invariants.forbid_text),
         "max_token_ratio": charter.invariants.max_token_ratio,
         "charter": charter.digest,
+        "bets": BETS,
+        "interval": INTERVAL,
         **asdict(charter.sealed),
     }
 

@@ -5,6 +5,9 @@ Source: Xu & Ramdas 2024, "Online multiple testing with e-values": promote iff
 dependence between tests. ``"fwer"`` drops the factor (R + 1) and holds the family-wise error rate
 (a union bound). R counts promotions that were carried out, which is at most the number of PROMOTE
 verdicts, so both the promotions and the verdicts are covered. The state is the ledger's and is never reset.
+
+What "any dependence" asks here: each test's e-value is one given all that was known at its commit, R included, because
+the gate stops at, and bets for, a threshold in which R stands. Tasks drawn after the commit see to that.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from upwright.warden.bounds import confidence_sequence, wilson
-from upwright.warden.gate import Decision, Gate, Stream, grid
+from upwright.warden.bounds import interval, wilson
+from upwright.warden.gate import Decision, Gate, Stream
 from upwright.warden.vault import Stamp
 
 Score = float | None
@@ -86,8 +86,9 @@ class Trial:
         plan = data["plan"]
         versus = ("champion", "anchor") if data.get("anchor") else ("champion",)
         gate = Gate.start(
-            data["threshold"], plan["beta"], plan["minimum_gain"], plan["n_max"], plan["protected"], versus
-        )
+            data["threshold"], plan["beta"], plan["minimum_gain"], plan["n_max"], plan["protected"], versus,
+            plan.get("bets", "grid"),
+        )  # fmt: skip
         return Trial(
             data["test"], data["child"], data["champion"], data.get("anchor"), plan, data["threshold"],
             data.get("proposal_digest", ""), gate,
@@ -194,7 +195,7 @@ class Trial:
             "e_value": _e(gate.log_e),
             "log_e": gate.log_e,
             "threshold": self.threshold,
-            "lambda": [round(float(x), 6) for x in grid()],
+            "bets": self.plan.get("bets", "grid"),
             "objective": {"suite": self.objective, **stream_facts(gate.objective)},
             "protected": [
                 {"suite": suite, "versus": versus, **stream_facts(s)} for (suite, versus), s in gate.protected.items()
@@ -204,17 +205,18 @@ class Trial:
         }
 
     def gain_report(self, level: float = 0.95) -> dict[str, Any]:
-        """Gain on the present phase's own draw: overall and per skill, with intervals."""
-        items = self.items[self.phase]
+        """Gain on the present phase's own draw: overall and per skill, with intervals, which hold once the draw is whole."""
+        items, method = self.items[self.phase], str(self.plan.get("interval", "sequence"))
         d = _kept(difference(i.child, i.champion) for i in items if not (i.child is None and i.champion is None))
-        low, high = confidence_sequence(d, level)
+        low, high = interval(method, d, level)
         return {
             "n": len(d),
             "gain": math.fsum(d) / len(d) if d else None,
             "gain_interval": [low, high],
             "level": level,
-            "child": _mean_facts([i.child for i in items], level),
-            "former": _mean_facts([i.champion for i in items], level),
+            "interval_method": method,
+            "child": _mean_facts([i.child for i in items], level, method),
+            "former": _mean_facts([i.champion for i in items], level, method),
             "skills": skills(items),
         }
 
@@ -227,9 +229,9 @@ def _e(log_e: float) -> float:
     return math.exp(min(log_e, 700.0))
 
 
-def _mean_facts(scores: list[Score], level: float) -> dict[str, Any]:
+def _mean_facts(scores: list[Score], level: float, method: str) -> dict[str, Any]:
     kept = _kept(scores)
-    low, high = confidence_sequence(kept, level, low=0.0)
+    low, high = interval(method, kept, level, low=0.0)
     return {
         "n": len(kept),
         "failed": len(scores) - len(kept),
