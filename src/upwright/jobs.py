@@ -22,7 +22,7 @@ from upwright.bodies.runtimes import load
 from upwright.bodies.store import Store
 from upwright.errors import BuildError, UpwrightError
 from upwright.evaluate import EvaluationCache, evaluate
-from upwright.levers import registry
+from upwright.levers import evidence, registry
 from upwright.levers.base import Built, Changes, Lever
 from upwright.project import Project
 from upwright.records import (
@@ -31,6 +31,7 @@ from upwright.records import (
     Generation,
     Proposal,
     Question,
+    Rung,
     Scorecard,
     Task,
     derive_seed,
@@ -295,12 +296,15 @@ def build_job(
         extra: files of the child that are not the lever's to change (the improver's own state).
 
     Raises:
-        BuildError: the lever could not, or changed a part that is not its own.
+        BuildError: the lever could not, changed a part that is not its own, or learns from weaker evidence than the
+            charter demands.
     """
     proposal = from_json(Proposal, proposal_json)
-    store = _opened(root).store
+    opened = _opened(root)
+    store, least = opened.store, opened.charter.minimum_rung
     parent = store.get(proposal.parent)
     made = lever if lever is not None else _installed(proposal.lever)
+    _demand(evidence(made), least, f"the lever {proposal.lever} learns")
     bench = Bench(root, parent, proposal, progress)
     clock = time.monotonic()
     try:
@@ -309,6 +313,7 @@ def build_job(
         raise
     except Exception as error:
         raise BuildError(f"the lever {proposal.lever} failed: {type(error).__name__}: {error}") from error
+    _demand(built.rung, least, "the child learned")
     for path in built.changes:
         if not any(path == part or (part.endswith("/") and path.startswith(part)) for part in made.parts):
             raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
@@ -322,6 +327,15 @@ def build_job(
     bench.close()
     core = tree_digest({path: blob for path, blob in child.files.items() if path not in account})
     return Child(child.digest, built.rung.value, built.note, cost, core)
+
+
+def _demand(rung: Rung, least: str | None, who: str) -> None:
+    """Refuse evidence that is weaker than the charter's ``minimum_rung``."""
+    if least is not None and not rung.reaches(Rung(least)):
+        raise BuildError(
+            f"{who} from {rung.value}, and the charter demands {least} or stronger",
+            todo="use another lever, or change minimum_rung in charter.toml",
+        )
 
 
 def _same(parent: Generation, path: str, value: bytes | Path | None) -> bool:
