@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from ballots import RECIPE, TRUTH, Ballots, FakeTrainer, body_with_weights
+
 from upwright.bodies.body import Body
 from upwright.errors import BuildError
 from upwright.levers import _domain

@@ -22,8 +22,8 @@ from upwright.levers._labels import (
     vote,
     weakest,
 )
-from upwright.testing.levers import fake_body, fake_situation, fake_weakness, rejected
 from upwright.records import Proposal
+from upwright.testing.levers import fake_body, fake_situation, fake_weakness, rejected
 
 
 def line(right: float, probed: int = 40, lever: str = "consensus", number: int = 1) -> LabelRound:

@@ -132,10 +132,9 @@ class Consensus:
             raise BuildError("this body has no weights to train", todo="use the prompt, inference and memory levers")
         before, rounds = read_data(parent), read_rounds(parent)
         known = {datum.input for datum in before}
-        drawn = unseen(
-            workshop.practice, settings.domain, settings.tasks + settings.probe, proposal.seed, known
-        )  # fmt: skip
-        cut = min(settings.probe, len(drawn) // 2)
+        wanted = settings.tasks + settings.probe
+        drawn = unseen(workshop.practice, settings.domain, wanted, proposal.seed, known)
+        cut = len(drawn) * settings.probe // wanted
         probe, tasks = drawn[:cut], drawn[cut:]
         plan = settings, proposal
         asked, now = self._measured(parent, probe, plan, workshop)
@@ -181,6 +180,7 @@ class Consensus:
         path = workshop.scratch / "measured.json"
         if path.exists():
             return msgspec.json.decode(path.read_bytes(), type=tuple[Asked, LabelRound])
+        workshop.progress(0, 2, "voting on the gold probe")
         asked = _ask(parent, probe, settings, proposal.seed, workshop)
         scores = [
             workshop.practice.score(found.text, task)
@@ -199,6 +199,7 @@ class Consensus:
         path = workshop.scratch / "votes.json"
         if path.exists():
             return msgspec.json.decode(path.read_bytes(), type=tuple[list[Datum], dict[str, float]])
+        workshop.progress(1, 2, f"voting on {len(tasks)} tasks")
         seed = derive_seed(proposal.seed, "votes")
         sampled = workshop.sample(parent, tasks, settings.samples, seed, settings.temperature)
         votes = [vote([text for text, _ in answers]) for answers in sampled]  # the scores are not looked at

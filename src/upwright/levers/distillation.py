@@ -138,7 +138,13 @@ class Distillation:
             raise BuildError("this body has no weights to train", todo="use the prompt, inference and memory levers")
         build = _Build(parent, proposal, settings, workshop)
         for number in range(1, settings.rounds + 1):
-            if why := build.round(number):
+            try:
+                why = build.round(number)
+            except BuildError as error:  # what the rounds before it made stands
+                if number == 1:
+                    raise
+                why = error.what
+            if why:
                 if number == 1:
                     raise BuildError(why, todo="use levers whose answers a checker confirms")
                 build.ended = f"round {number} was not trained: {why}"
@@ -153,6 +159,7 @@ class _Build:
 
     def __init__(self, parent: Body, proposal: Proposal, settings: DistillationSettings, workshop: Workshop) -> None:
         self.parent, self.proposal, self.settings, self.workshop = parent, proposal, settings, workshop
+        self.seed = derive_seed(proposal.seed, "answers")
         self.data = read_data(parent)
         self.earlier = read_rounds(parent)
         wanted = settings.worked + settings.probe + settings.tasks
@@ -168,7 +175,6 @@ class _Build:
         self.changes: dict[str, Any] = {}
         self.tokens = 0
         self.ended = ""
-        self.seed = derive_seed(proposal.seed, "answers")
         self.bare = Price(0.0, 0.0)
         self.amplified = Price(0.0, 0.0)
 
