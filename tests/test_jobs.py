@@ -100,6 +100,37 @@ def test_a_bug_in_a_lever_is_a_lost_candidate(project: Project, genesis: str) ->
         build(project, genesis, lambda *_: {"prompt.md": bytes(1 // 0)})
 
 
+@pytest.mark.parametrize("least", ["proof", "execution", "self-consistency"])
+def test_the_charter_s_minimum_rung_is_held(tmp_path: Path, least: str) -> None:
+    """Before the lever does any work where it says what it learns from; after, where the child tells."""
+    project = runs.make(tmp_path / "demo", ("minimum_gain", f'minimum_rung = "{least}"\nminimum_gain'))
+    genesis = str(read_state(project.warden)["genesis"])
+    worked: list[bool] = []
+
+    def make(*_: Any) -> dict[str, Any]:
+        worked.append(True)
+        return {"prompt.md": b"words = 1\n"}
+
+    class Candid(Hand):
+        rung = Rung.CONSENSUS
+
+        def build(self, parent: Body, proposal: Proposal, workshop: Any) -> Built:
+            return Built(make(), Rung.CONSENSUS, {}, Cost())
+
+    class Silent(Candid):
+        rung = Rung.EXECUTION
+
+    proposal = to_json(Proposal("hand", {}, "by hand", "human", genesis, 1))
+    for hand, after in ((Candid(make), False), (Silent(make), True)):
+        worked.clear()
+        if least == "self-consistency":
+            assert jobs.build_job(str(project.root), proposal, hand, {}, progress=quiet).rung == "self-consistency"
+            continue
+        with pytest.raises(BuildError, match=rf"from (self-consistency|execution), and the charter demands {least}"):
+            jobs.build_job(str(project.root), proposal, hand, {}, progress=quiet)
+        assert bool(worked) == (after and least == "execution")
+
+
 def test_the_improvers_account_does_not_make_another_body(project: Project, genesis: str) -> None:
     same = build(project, genesis, lambda parent, _: {"prompt.md": (parent.root / "prompt.md").read_bytes()}, EXTRA)
     assert same.digest == genesis, "nothing changed, so nothing is added"

@@ -11,6 +11,7 @@ import pytest
 
 import runs
 from upwright.errors import CharterError, ProjectError, RuntimeFailure, Stopped, WardenError
+from upwright.levers.base import Situation
 from upwright.loop import Event, Limits, run
 from upwright.project import Project
 from upwright.records import Proposal
@@ -79,6 +80,11 @@ def test_the_same_run_with_any_pauses_and_wardens(whole: tuple[Project, list[Eve
         ({}, (("[sealed]", "[budget]\ntests = 1\n[sealed]"),), "the warden: the charter's budget of 1 tests is spent"),
         ({}, (("[run]", "[run]\ngoal = 0.6"),), "the goal of 60 % is reached"),
         ({}, (('["prompt.md"]', '["memory.jsonl"]'),), "no lever has anything left to try"),
+        (
+            {},
+            (("minimum_gain", 'minimum_rung = "proof"\nminimum_gain'),),
+            r"no lever has .*; the charter's minimum_rung 'proof' leaves out coach \(execution\)",
+        ),
     ],
 )
 def test_what_ends_a_run(
@@ -237,6 +243,19 @@ def test_a_child_that_a_power_cut_tore_is_built_again(tmp_path: Path) -> None:
         child = book.read("build", 1)["child"]  # type: ignore[index]
     (project.state / "store" / "generations" / f"{child}.json").write_bytes(b"")
     assert runs.go(project, rounds=1).champion == child
+
+
+def test_levers_are_told_the_charter_s_domain(tmp_path: Path) -> None:
+    told: list[tuple[str, ...]] = []
+
+    class Listener(Coach):
+        def propose(self, situation: Situation) -> None:
+            told.append(situation.domain)
+
+    project = runs.make(tmp_path / "demo", ("minimum_gain", 'domain = ["words"]\nminimum_gain'))
+    with runs.inside(project) as warden:
+        run(project, levers=[Listener()], door=warden)
+    assert told == [("words",)]
 
 
 def test_what_was_learned_is_the_same_after_a_pause(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from upwright.bodies.store import Store
 from upwright.diagnose.rationales import Findings, refusal
 from upwright.errors import BuildError, UpwrightError
 from upwright.evaluate import EvaluationCache, evaluate
-from upwright.levers import registry
+from upwright.levers import evidence, registry
 from upwright.levers._monitor import watch_thoughts
 from upwright.levers.base import Built, Changes, Lever
 from upwright.project import Project
@@ -33,6 +33,7 @@ from upwright.records import (
     Generation,
     Proposal,
     Question,
+    Rung,
     Scorecard,
     Task,
     derive_seed,
@@ -306,14 +307,15 @@ def build_job(
         extra: files of the child that are not the lever's to change (the improver's own state).
 
     Raises:
-        BuildError: the lever could not, changed a part that is not its own, or made a child whose thoughts break the
-            charter's invariants.
+        BuildError: the lever could not, changed a part that is not its own, learns from weaker evidence than the charter
+            demands, or made a child whose thoughts break the charter's invariants.
     """
     proposal = from_json(Proposal, proposal_json)
     opened = _opened(root)
-    store = opened.store
+    store, least = opened.store, opened.charter.minimum_rung
     parent = store.get(proposal.parent)
     made = lever if lever is not None else _installed(proposal.lever)
+    _demand(evidence(made), least, f"the lever {proposal.lever} learns")
     bench = Bench(root, parent, proposal, progress)
     before = Body(store.checkout(parent.digest), parent.digest)
     clock = time.monotonic()
@@ -323,6 +325,7 @@ def build_job(
         raise
     except Exception as error:
         raise BuildError(f"the lever {proposal.lever} failed: {type(error).__name__}: {error}") from error
+    _demand(built.rung, least, "the child learned")
     for path in built.changes:
         if not any(path == part or (part.endswith("/") and path.startswith(part)) for part in made.parts):
             raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
@@ -362,6 +365,15 @@ def _held_to_charter(charter: Invariants, built: Built, parent: Body, proposal: 
     if broken:
         raise BuildError(broken, value=to_json(found), todo="amend the charter, or let another lever try")
     return replace(built, note={**built.note, "thoughts": to_json(found)})
+
+
+def _demand(rung: Rung, least: str | None, who: str) -> None:
+    """Refuse evidence that is weaker than the charter's ``minimum_rung``."""
+    if least is not None and not rung.reaches(Rung(least)):
+        raise BuildError(
+            f"{who} from {rung.value}, and the charter demands {least} or stronger",
+            todo="use another lever, or change minimum_rung in charter.toml",
+        )
 
 
 def _same(parent: Generation, path: str, value: bytes | Path | None) -> bool:

@@ -25,7 +25,7 @@ from upwright.errors import BuildError, ProjectError, RuntimeFailure, StorageErr
 from upwright.events import Event
 from upwright.founding import found, translated
 from upwright.jobs import Child, Exam, build_job
-from upwright.levers import instances, may_use
+from upwright.levers import instances, may_use, nothing_left
 from upwright.levers.base import Attempt, Lever, Situation
 from upwright.limits import Ends, Limits
 from upwright.lineage import Lineage, read_lineage
@@ -137,7 +137,7 @@ class Loop:
         weaknesses = self.diagnose(champion, exam)
         proposal = self.propose(champion, exam, weaknesses)
         if proposal is None:
-            self.ended = self.ended or "no lever has anything left to try; raise the effort, or allow more parts"
+            self.ended = self.ended or nothing_left(self.levers.values(), self.charter.minimum_rung)
             return False
         child = self.build(proposal)
         try:
@@ -198,11 +198,12 @@ class Loop:
             trainable=exam[self.charter.objective].trainable,
             effort=self.settings.effort,
             rng=rng,
+            domain=self.charter.domain,
         )
         improver = informed(self._improver(), self.experience)
         hints = {name: lever.seconds * self.settings.effort for name, lever in self.levers.items()}
-        allowed = self.charter.may_change
-        available = [n for n, lever in self.levers.items() if may_use(lever, allowed, situation.trainable)]
+        rules = self.charter.may_change, situation.trainable, self.charter.minimum_rung
+        available = [n for n, lever in self.levers.items() if may_use(lever, *rules)]
         left = self.ends.left() if self.ends else None
         if left is not None and available:
             available = [name for name in available if expected_seconds(improver, name, hints[name]) <= left]

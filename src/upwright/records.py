@@ -65,6 +65,11 @@ class Rung(StrEnum):
     CONSENSUS = "self-consistency"
     SELF = "self-judgement"
 
+    def reaches(self, least: Rung) -> bool:
+        """Whether this is as strong as ``least``, or stronger."""
+        order = list(Rung)
+        return order.index(self) <= order.index(least)
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

@@ -327,3 +327,8 @@ def test_levers_that_nothing_speaks_for_keep_their_order():
     assert ranked({}, ("b", "a", "c")) == ("b", "a", "c")
     assert ranked(causes({}, 0.5, 0.5), ("training", "rejection")) == ("rejection", "training")
     assert all(0 <= w <= 1 for table_ in REACH.values() for w in table_.values())
+
+
+def test_where_samples_hold_the_answer_a_checker_is_named_before_the_body_s_own_votes():
+    named = ranked(causes({}, 0.4, 0.5), ("consensus", "distillation", "training", "rejection"))
+    assert named == ("rejection", "distillation", "consensus", "training")

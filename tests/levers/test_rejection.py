@@ -257,6 +257,13 @@ def test_merge_never_replaces() -> None:
     assert merge(old, [datum("2", "z", "b"), datum("3", "w", "b")]) == [*old, datum("3", "w", "b")]
 
 
+def test_merge_lets_a_checker_correct_a_vote_and_never_the_reverse() -> None:
+    """In its place, and only by stronger evidence."""
+    voted = [replace(datum("1", "x"), rung="self-consistency"), datum("2", "y")]
+    confirmed = [datum("1", "right", "b"), replace(datum("2", "z", "b"), rung="self-judgement")]
+    assert merge(voted, confirmed) == [datum("1", "right", "b"), datum("2", "y")]
+
+
 def test_data_survive_the_file(tmp_path: Path) -> None:
     body = fake_body(tmp_path)
     assert read_data(body) == []

@@ -363,7 +363,7 @@ def test_the_registry_names_the_built_ins_without_importing_them() -> None:
     import sys
 
     found = registry()
-    assert {"prompt", "inference", "memory", "rejection", "training"} <= set(found)
+    assert {"prompt", "inference", "memory", "rejection", "training", "consensus", "distillation"} <= set(found)
     for name in ("prompt", "inference", "memory"):
         assert found[name]().name == name
     code = (

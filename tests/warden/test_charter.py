@@ -1,6 +1,7 @@
 import pytest
 
-from upwright.warden.charter import Charter, render_template
+from upwright.records import Rung
+from upwright.warden.charter import RUNGS, Charter, render_template
 from upwright.warden.errors import CharterFault
 
 
@@ -25,6 +26,7 @@ def test_every_commented_line_of_the_template_is_valid():
     c = Charter.parse("\n".join(bare))
     assert c.budget.generations == 20
     assert c.promotions_per_hour == 6
+    assert (c.domain, c.minimum_rung) == (("dates", "records"), "execution")
     assert c.invariants.max_token_ratio == 2.0
     assert (c.invariants.max_illegible, c.invariants.min_derivation) == (0.1, 0.5)
     assert c.protected == {"basics": 0.1}
@@ -39,6 +41,15 @@ def test_may_change():
     assert not Charter.parse("").allows("prompt.md")
 
 
+def test_without_a_domain_or_a_minimum_rung_nothing_is_demanded():
+    c = Charter.parse("domain = []")
+    assert (c.domain, c.minimum_rung) == ((), None)
+
+
+def test_the_warden_s_words_for_evidence_are_the_records_own():
+    assert tuple(rung.value for rung in Rung) == RUNGS
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -51,6 +62,9 @@ def test_may_change():
         ("error_rate = true", "error_rate must be"),
         ("error_control = 'both'", "error_control must be one of 'fdr', 'fwer'"),
         ("oversight = 'none'", "oversight must be one of"),
+        ("domain = 'dates'", "domain must be a list of skills"),
+        ("domain = ['dates', '']", "domain must be a list of skills"),
+        ("minimum_rung = 'gold'", "minimum_rung must be one of 'proof', 'execution'"),
         ("may_change = 'all'", "may_change must be a list"),
         ("may_change = ['']", "may_change must be a list"),
         ("protected = 3", "protected must be a table"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from upwright.errors import ProjectError
 from upwright.levers.base import Factory, Lever
+from upwright.records import Rung
 
 GROUP = "upwright.levers"
 """Entry-point group by which installed packages add levers; a built-in name cannot be taken."""
@@ -16,6 +17,8 @@ BUILT_IN = {
     "prompt": "upwright.levers.prompt:PromptSearch",
     "inference": "upwright.levers.inference:InferenceSearch",
     "memory": "upwright.levers.memory:MemoryDeltas",
+    "consensus": "upwright.levers.consensus:Consensus",
+    "distillation": "upwright.levers.distillation:Distillation",
     "rejection": "upwright.levers.rejection:Rejection",
     "training": "upwright.levers.training:TrainingRecipe",
     "reasoning": "upwright.levers.reasoning:Reasoning",
@@ -66,11 +69,28 @@ def instances(own: Mapping[str, Lever], named: Sequence[str]) -> dict[str, Lever
     return {**own, **{name: installed[name]() for name in chosen if name not in own}}
 
 
-def may_use(lever: Lever, may_change: Sequence[str], trainable: bool) -> bool:
-    """Whether the charter allows all that a lever changes, and the body has the weights that it needs.
+def evidence(lever: Lever) -> Rung:
+    """The strongest evidence that a lever can learn from: what it declares as ``rung``, or else execution."""
+    rung: Rung = getattr(lever, "rung", Rung.EXECUTION)
+    return rung
+
+
+def may_use(lever: Lever, may_change: Sequence[str], trainable: bool, minimum_rung: str | None = None) -> bool:
+    """Whether the charter allows all that a lever changes and what it learns from, and the body has the weights that it needs.
 
     What is about training weights does not count for a body without any: the lever leaves it alone there.
     """
     parts = [p for p in lever.parts if trainable or not p.startswith(("model/", "training.toml"))]
     allowed = all(any(part == a or (a.endswith("/") and part.startswith(a)) for a in may_change) for part in parts)
-    return allowed and (trainable or not lever.needs_weights)
+    reaches = minimum_rung is None or evidence(lever).reaches(Rung(minimum_rung))
+    return allowed and reaches and (trainable or not lever.needs_weights)
+
+
+def nothing_left(levers: Iterable[Lever], minimum_rung: str | None) -> str:
+    """Why a run ends when no lever proposes anything, with those that the charter's ``minimum_rung`` leaves out."""
+    told = "no lever has anything left to try; raise the effort, or allow more parts"
+    weak = [lever for lever in levers if minimum_rung and not evidence(lever).reaches(Rung(minimum_rung))]
+    if not weak:
+        return told
+    names = ", ".join(f"{lever.name} ({evidence(lever).value})" for lever in weak)
+    return f"{told}; the charter's minimum_rung {minimum_rung!r} leaves out {names}"

@@ -32,6 +32,7 @@ class Situation:
     """What a lever may know when it proposes.
 
     ``effort`` scales the work of one build: 1.0 is the project's normal (a few CPU minutes).
+    ``domain`` are the skills that the charter lets a body teach itself; empty means all.
     """
 
     parent: str
@@ -41,6 +42,7 @@ class Situation:
     trainable: bool
     effort: float
     rng: random.Random
+    domain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Built:
 
     Attributes:
         changes: the child's difference from its parent.
-        rung: the strongest evidence the child learned from.
+        rung: the strongest evidence the child learned from in this build; what earlier builds had learned from does not
+            lend it theirs.
         note: readable facts for the report (numbers, settings found, data traced). JSON types.
     """
 
@@ -100,6 +103,9 @@ class Lever(Protocol):
     situation, returns ``None`` when it has nothing to try (or cannot, for this body) and never runs a
     model; ``build`` is a pure function of parent, proposal and practice: the same three give the same
     bytes; it changes only ``parts``; it raises :class:`~upwright.errors.BuildError` when it cannot.
+
+    A lever that learns from anything but execution says so in a class attribute ``rung`` (see
+    :func:`upwright.levers.evidence`), so that a charter that demands more leaves it out before it costs anything.
     """
 
     name: str

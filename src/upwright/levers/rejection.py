@@ -318,9 +318,17 @@ def read_data(body: Body) -> list[Datum]:
 
 
 def merge(old: Sequence[Datum], new: Sequence[Datum]) -> list[Datum]:
-    """All data so far; of two answers to the same question the older stays. Nothing is replaced."""
-    known = {datum.input for datum in old}
-    return [*old, *(datum for datum in new if datum.input not in known)]
+    """All data so far; of two answers to the same question the older stays, in its place.
+
+    Unless the newer has stronger evidence: what a checker confirmed corrects what was only voted for, never the reverse.
+    """
+    known = {datum.input: datum for datum in old}
+    stronger = {
+        datum.input: datum
+        for datum in new
+        if datum.input in known and not Rung(known[datum.input].rung).reaches(Rung(datum.rung))
+    }
+    return [*(stronger.get(datum.input, datum) for datum in old), *(d for d in new if d.input not in known)]
 
 
 def render_data(data: Sequence[Datum]) -> bytes:

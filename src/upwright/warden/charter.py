@@ -12,6 +12,9 @@ from upwright.warden.canon import sha256
 from upwright.warden.errors import CharterFault
 from upwright.warden.spending import ErrorControl
 
+RUNGS = ("proof", "execution", "independent judge", "self-consistency", "self-judgement")
+"""What a child may have learned from, strongest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Invariants:
@@ -71,6 +74,11 @@ class Charter:
 
     Attributes:
         objective: name of the suite to get better at.
+        domain: skills of the objective that a body may teach itself from its own answers (distillation,
+            self-consistency); empty means all of them.
+        minimum_rung: the weakest evidence that a child may have learned from, one of :data:`RUNGS`; ``None`` for no
+            demand. The loop holds it, before it builds and before it knocks: what a child learned from is
+            the lever's word, which the warden cannot check.
         protected: suite → non-inferiority margin in (0, 1), in score (0.1 is ten points).
         minimum_gain: the smallest gain worth finding, in score; a child that cannot have it is dropped early.
         error_rate: α; beta: chance of dropping a child that does have the minimum gain.
@@ -93,6 +101,8 @@ class Charter:
     promotions_per_hour: int | None = None
     sealed: Sealed = field(default_factory=Sealed)
     vault: int = 128
+    domain: tuple[str, ...] = ()
+    minimum_rung: str | None = None
     text: str = field(default="", repr=False)
 
     @property
@@ -223,6 +233,8 @@ SCALARS: dict[str, _Rule] = {
     "beta": _real(0, 1),
     "may_change": _Strings("a list of paths, or prefixes ending in /"),
     "oversight": _OneOf("auto", "approve"),
+    "domain": _Strings("a list of skills"),
+    "minimum_rung": _OneOf(*RUNGS),
 }
 INVARIANTS: dict[str, _Rule] = {
     "forbid_text": _Strings("a list of regular expressions", patterns=True),
@@ -313,6 +325,13 @@ beta = 0.1
 # The files, or folders ending in /, of the body that may change. Anything else is refused.
 may_change = [
 {may_change}]
+
+# The skills that the body may teach itself from its own answers. Leave it out for all of them.
+# domain = ["dates", "records"]
+
+# The weakest evidence that a change may have learned from, strongest first: "proof", "execution",
+# "independent judge", "self-consistency" (the body's own votes), "self-judgement". Leave it out for no demand.
+# minimum_rung = "execution"
 
 # "auto": what the gate proves is promoted. "approve": a person agrees first.
 oversight = "auto"

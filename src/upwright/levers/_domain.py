@@ -1,0 +1,168 @@
+"""Teaching inside a domain, and keeping what a body does outside of it.
+
+A body that trains on its own answers drifts where nobody looks. So it trains on tasks of the charter's ``domain`` alone,
+and rehearses the rest from two sources: practice of the protected suites with gold answers, and the *parent's own answers*, on
+those suites and on the objective's skills outside the domain, right or wrong: what is kept is behaviour.
+
+Sources: rehearsal of own answers (learning without forgetting, Li & Hoiem 2016; self-distillation, Yang et al. 2024).
+Departure: whole answers are rehearsed, not distributions over tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from upwright.bodies.body import Body, Training
+from upwright.errors import BuildError
+from upwright.levers._labels import keep
+from upwright.levers._sft import Trained, fine_tune
+from upwright.levers.base import Workshop
+from upwright.levers.rejection import REAL, Datum, draw_weighted, lesson
+from upwright.records import Finish, Rung, Task, derive_seed
+from upwright.tasks.base import Practice
+from upwright.tasks.scorers import gold
+
+REHEARSED = "model/adapter/rehearsal.jsonl"
+"""What the last training rehearsed; written anew by each, and never learned from again."""
+_WIDENINGS = 5
+
+
+class Within:
+    """The practice of a suite on some skills only, or on all others.
+
+    Args:
+        skills: none means all.
+        inside: ``False`` gives the tasks of the other skills.
+    """
+
+    def __init__(self, practice: Practice, skills: Collection[str], inside: bool = True) -> None:
+        self.name = practice.name
+        self._practice, self._skills, self._inside = practice, frozenset(skills), inside
+
+    def draw(self, n: int, seed: int) -> tuple[Task, ...]:
+        """``n`` distinct tasks; fewer when the pool has fewer, or when they are rarer than one in 32."""
+        if not self._skills:
+            return self._practice.draw(n, seed) if self._inside else ()
+        found: tuple[Task, ...] = ()
+        for widening in range(_WIDENINGS):
+            asked = 2 * n * 2**widening
+            drawn = self._practice.draw(asked, seed)
+            found = tuple(task for task in drawn if (task.skill in self._skills) == self._inside)
+            if len(found) >= n or len(drawn) < asked:
+                break
+        return found[:n]
+
+    def score(self, text: str, task: Task) -> float:
+        """Score in [0, 1]; higher is better."""
+        return self._practice.score(text, task)
+
+    def describe(self) -> Mapping[str, Any]:
+        """As the whole suite's, with the skills."""
+        return {**self._practice.describe(), "skills": sorted(self._skills), "inside": self._inside}
+
+
+def unseen(practice: Practice, domain: Collection[str], n: int, seed: int, known: Collection[str]) -> list[Task]:
+    """``n`` tasks of the domain whose input is not ``known``, in equal parts of each skill, shuffled.
+
+    All skills count alike, so that label accuracy means the same from round to round, whatever is weak now.
+
+    Raises:
+        BuildError: there are fewer than half of them.
+    """
+    drawn = draw_weighted(Within(practice, domain), n, {}, seed, known)
+    fresh = [task for task in drawn if task.input not in known]
+    if len(fresh) < n / 2:
+        raise BuildError(
+            f"too few practice tasks that were not trained on: {n} are needed"
+            + (f" of the charter's domain ({', '.join(sorted(domain))})" if domain else ""),
+            value=len(fresh),
+            todo="add practice tasks" + (", or check the charter's domain against the tasks' skills" if domain else ""),
+        )
+    return fresh
+
+
+def behaviour(
+    parent: Body, workshop: Workshop, plan: tuple[Training, Collection[str]], data: int, seed: int
+) -> list[Datum]:
+    """What is rehearsed beside ``data`` examples.
+
+    Of all examples ``recipe.rehearsal`` come from the protected suites, half of them with gold and half with the
+    parent's own answers; and as many again, all its own answers, from the objective's skills outside the domain.
+
+    Args:
+        plan: recipe and domain.
+    """
+    recipe, domain = plan
+    share = recipe.rehearsal / (1 - recipe.rehearsal)
+    each = round(data * share / max(1, len(workshop.rehearsal)))
+    kept: list[Datum] = []
+    for suite in workshop.rehearsal:
+        tasks = suite.draw(each, derive_seed(seed, "rehearsal", suite.name))
+        right, own = tasks[: each // 2], tasks[each // 2 :]
+        kept += [
+            Datum(t.input, gold(t), t.skill, REAL, str(t.scorer.get("kind", "exact")), Rung.EXECUTION.value, 0.0)
+            for t in right
+        ]
+        kept += _own(parent, workshop, own, derive_seed(seed, "own", suite.name))
+    others = Within(workshop.practice, domain, inside=False)
+    outside = others.draw(round(data * share), derive_seed(seed, "outside"))
+    return kept + _own(parent, workshop, outside, derive_seed(seed, "own, outside"))
+
+
+def _own(parent: Body, workshop: Workshop, tasks: Sequence[Task], seed: int) -> list[Datum]:
+    """The parent's own answers, as it gives them now; those that were cut short or failed are left out."""
+    if not tasks:
+        return []
+    by = parent.digest or "scratch"
+    said = [outcome.answer for outcome in workshop.evaluate(parent, tasks, seed).outcomes]
+    return [
+        Datum(t.input, a.text, t.skill, by, "none: behaviour that is kept", Rung.SELF.value, a.vote_share or 0.0)
+        for t, a in zip(tasks, said, strict=True)
+        if a.failure is None and a.text.strip() and a.finish is Finish.STOP
+    ]
+
+
+def remembered(path: Path, make: Callable[[], list[Datum]]) -> list[Datum]:
+    """Data that an interrupted build had already made, or else what ``make()`` gives, written whole or not at all."""
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=list[Datum])
+    found = make()
+    keep(path, found)
+    return found
+
+
+def learn(
+    parent: Body,
+    data: tuple[Sequence[Datum], int, Sequence[Datum]],
+    plan: tuple[Training, Collection[str], int],
+    workshop: Workshop,
+    part: str,
+    model: Body | None = None,
+) -> Trained:
+    """Train on labels and what is rehearsed: bare questions, under the parent's instructions.
+
+    A later round costs what a first one does: every example is seen at least once, the new share sets the epochs.
+
+    Args:
+        data: all labels so far (those outside the domain are left out), how many of them are new, what is rehearsed.
+        plan: recipe, domain, seed.
+        part: name of this training's folder in scratch.
+        model: the body whose weights are trained on; by default the parent.
+
+    Raises:
+        BuildError: the training diverged.
+    """
+    recipe, domain, seed = plan
+    labels, fresh, kept = data
+    used = [datum for datum in labels if not domain or datum.skill in domain]
+    recipe = replace(recipe, epochs=max(1.0, recipe.epochs * fresh / len(used)))
+    lessons = [lesson(parent, datum.input, datum.answer) for datum in (*used, *kept)]
+    folder = workshop.scratch / part
+    folder.mkdir(exist_ok=True)
+    weights = (model or parent).root / "model"
+    return fine_tune(weights, lessons, recipe, folder, seed, workshop.progress)
