@@ -209,7 +209,7 @@ def test_a_damaged_row_is_an_error_that_says_what_to_do(tmp_path):
     with EvaluationCache(path) as cache:
         cache.put("g", {"k": outcome(1)}, 0)
         with sqlite3.connect(path) as db:
-            db.execute("UPDATE outcome SET data = '{}'")
+            db.execute("UPDATE batch SET data = '{}'")
         db.close()
         with pytest.raises(StorageError, match="cannot be read"):
             cache.get("g", ["k"], 0)

@@ -43,7 +43,7 @@ __all__ = ["Event", "Limits", "Loop", "run"]
 PATIENCE = 10
 """A build may take this many times the seconds that its lever expects before it counts as hung."""
 BRIEF = 0.05
-"""A build that took fewer seconds is made again after a kill, rather than journaled before it is screened."""
+"""A build of fewer seconds is made again after a kill, rather than journaled before its child is screened."""
 
 
 def run(
@@ -218,7 +218,7 @@ class Loop:
             proposal = self.levers[name].propose(replace(situation, rng=random.Random(seed)))
             if proposal is not None:
                 self.lever = name
-                self.journal.write("propose", self.round, to_json(proposal))
+                self.journal.write("propose", self.round, to_json(proposal), hold=hints[name] <= BRIEF)
                 self._event("propose", 1, 1, proposal.reason)
                 return proposal
             available.remove(name)

@@ -30,6 +30,8 @@ from filelock import FileLock, Timeout
 from upwright.errors import ProjectError, StorageError
 
 SCHEMA = 1
+WAL_PAGES = 4000
+"""Pages (4 KiB) of SQLite's log after which it is written back: one sync of the disk for some thousand rows."""
 VERBS = ("evaluate", "diagnose", "propose", "build", "prove", "promote")
 
 
@@ -212,6 +214,7 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA):
                 raise ProjectError(
