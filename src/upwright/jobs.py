@@ -212,7 +212,7 @@ class Bench:
         project, charter = opened.project, opened.charter
         self._store, self._parent, self._cache, self._progress = opened.store, parent, opened.cache, progress
         self._drafts = 0
-        self._work = project.work / proposal.digest[:16]
+        self._work = f"{project.work}/{proposal.digest[:16]}"
         self.practice: Practice = opened.rest(charter.objective)
         self.rehearsal: Sequence[Practice] = [opened.rest(name) for name in charter.protected]
         self.tokens = 0
@@ -220,8 +220,9 @@ class Bench:
     @property
     def scratch(self) -> Path:
         """A directory of this proposal's own, made when it is first asked for."""
-        self._work.mkdir(parents=True, exist_ok=True)
-        return self._work
+        work = Path(self._work)
+        work.mkdir(parents=True, exist_ok=True)
+        return work
 
     def close(self) -> None:
         """Remove the scratch directory; also one that an earlier, killed build left."""

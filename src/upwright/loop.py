@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from upwright.allocate import Improver, choose, expected_seconds
@@ -192,7 +191,6 @@ class Loop:
             self.lever = row["lever"]
             return from_json(Proposal, row)
         seed = derive_seed(self.settings.seed, "round", self.round)
-        rng = random.Random(seed)
         situation = Situation(
             parent=champion.digest,
             body=Body(self.store.checkout(champion.digest), champion.digest),
@@ -200,8 +198,9 @@ class Loop:
             history=self.past.attempts,
             trainable=exam[self.charter.objective].trainable,
             effort=self.settings.effort,
-            rng=rng,
+            rng=random.Random(seed),
         )
+        rng = random.Random(seed)
         improver = self._improver()
         hints = {name: lever.seconds * self.settings.effort for name, lever in self.levers.items()}
         allowed = self.charter.may_change
@@ -215,13 +214,14 @@ class Loop:
             # Levers take turns: the one that made the champion has just been searched, and waits for another.
             turn = [name for name in available if name != last] or available
             name = choose(improver, weaknesses, turn, rng, hints)
-            proposal = self.levers[name].propose(replace(situation, rng=random.Random(seed)))
+            proposal = self.levers[name].propose(situation)
             if proposal is not None:
                 self.lever = name
                 self.journal.write("propose", self.round, to_json(proposal), hold=hints[name] <= BRIEF)
                 self._event("propose", 1, 1, proposal.reason)
                 return proposal
             available.remove(name)
+            situation.rng.seed(seed)
         return None
 
     def build(self, proposal: Proposal) -> Child | Unbuilt:

@@ -196,6 +196,12 @@ def _improves(new: Completion, old: Completion, question: Question, check: Check
 def _answer(
     question: Question, pick: Completion, share: float | None, costs: Sequence[Completion], samples: int
 ) -> Answer:
+    if len(costs) == 1:  # positional and without sums: most answers are one completion
+        c = costs[0]
+        return Answer(
+            question.id, pick.text.strip(), pick.finish, c.prompt_tokens, c.completion_tokens, c.seconds, pick.logprob,
+            share, samples, c.money, pick.failure,
+        )  # fmt: skip
     return Answer(
         task_id=question.id,
         text=pick.text.strip(),

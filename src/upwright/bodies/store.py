@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,14 @@ def _stamp(path: str | Path) -> tuple[int, ...]:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
+def _sizes(places: Iterable[str]) -> dict[str, int]:
+    """Bytes of each file; empty when one of them is gone."""
+    try:
+        return {place: os.stat(place).st_size for place in places}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
 class Store:
     """The generations of a project.
 
@@ -63,6 +71,7 @@ class Store:
         self.blobs = Blobs(self.root / "blobs", self.root / "tmp")
         self._generations, self._checkouts = self.root / "generations", self.root / "checkouts"
         self._known: OrderedDict[str, tuple[tuple[int, ...], Generation]] = OrderedDict()
+        self._places: OrderedDict[str, tuple[Path, dict[str, int]]] = OrderedDict()
         with guard("make the store", self.root):
             for folder in (self.blobs.root, self.blobs.scratch, self._generations, self._checkouts):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -179,10 +188,13 @@ class Store:
 
     def checkout(self, name: str) -> Path:
         """A generation as a directory, made once and reused. Its files are read-only hard links: copy to change."""
+        if (place := self._places.get(name)) is not None and _sizes(place[1]) == place[1]:
+            return place[0]
         generation = self.get(name)
         target = Path(f"{self._checkouts}/{generation.digest}")
         with guard("check out a generation", target):
             if self._whole(generation, target):
+                self._remember_place(generation, target)
                 return target
             if os.path.lexists(target):
                 self._clear(target)
@@ -269,6 +281,12 @@ class Store:
         self._known[generation.digest] = stamp, generation
         if len(self._known) > _KNOWN:
             self._known.popitem(last=False)
+
+    def _remember_place(self, generation: Generation, target: Path) -> None:
+        """A checkout that is whole, with the sizes of its files."""
+        self._places[generation.digest] = target, _sizes(f"{target}/{path}" for path in generation.files)
+        if len(self._places) > _KNOWN:
+            self._places.popitem(last=False)
 
     def _meta(self, digest: str) -> Path:
         return Path(f"{self._generations}/{digest}.json")
