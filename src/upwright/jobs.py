@@ -204,6 +204,17 @@ def _spread(tasks: Sequence[Task], n: int) -> list[Task]:
     return picked
 
 
+def scratch_of(project: Project, proposal: Proposal) -> str:
+    """Where a proposal's build keeps its files; gone once its child is stored or it has failed."""
+    return f"{project.work}/{proposal.digest[:16]}"
+
+
+def clear_scratch(folder: str) -> None:
+    """Remove a scratch directory, if there is one."""
+    if os.path.lexists(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class Bench:
     """The :class:`~upwright.levers.base.Workshop` of one proposal, on this machine."""
 
@@ -212,7 +223,7 @@ class Bench:
         project, charter = opened.project, opened.charter
         self._store, self._parent, self._cache, self._progress = opened.store, parent, opened.cache, progress
         self._drafts = 0
-        self._work = f"{project.work}/{proposal.digest[:16]}"
+        self._work = scratch_of(project, proposal)
         self.practice: Practice = opened.rest(charter.objective)
         self.rehearsal: Sequence[Practice] = [opened.rest(name) for name in charter.protected]
         self.tokens = 0
@@ -226,8 +237,7 @@ class Bench:
 
     def close(self) -> None:
         """Remove the scratch directory; also one that an earlier, killed build left."""
-        if os.path.lexists(self._work):
-            shutil.rmtree(self._work, ignore_errors=True)
+        clear_scratch(self._work)
 
     def genesis(self) -> Generation:
         """The first ancestor of the parent."""

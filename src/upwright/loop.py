@@ -23,7 +23,7 @@ from upwright.engines.base import Engine
 from upwright.errors import BuildError, ProjectError, RuntimeFailure, StorageError
 from upwright.events import Event
 from upwright.founding import found, translated
-from upwright.jobs import Exam, build_job
+from upwright.jobs import Exam, build_job, clear_scratch, scratch_of
 from upwright.levers import instances, may_use
 from upwright.levers.base import Attempt, Lever, Situation
 from upwright.limits import Ends, Limits
@@ -243,6 +243,7 @@ class Loop:
             child: Child = self.runner.job("build", build_job, to_json(proposal), own, extra, least=least)
         except (BuildError, RuntimeFailure) as error:
             self.runner.blame(error, proposal.parent)
+            clear_scratch(scratch_of(self.project, proposal))
             why = f"could not be built: {error.what}"
             seconds = time.monotonic() - clock
             self.journal.write("build", self.round, {"child": None, "why": why, "seconds": seconds})

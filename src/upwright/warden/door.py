@@ -48,6 +48,11 @@ STARTED: list[subprocess.Popen[bytes]] = []
 """Wardens that this process started; they outlive the door that started them, and are reaped here."""
 
 
+def _reap() -> None:
+    """Let go of wardens that have ended."""
+    STARTED[:] = [process for process in STARTED if process.poll() is None]
+
+
 @atexit.register
 def _leave() -> None:
     """Wardens may outlive this process too: those still at work are nobody's to wait for from now on."""
@@ -203,6 +208,7 @@ class Door:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        _reap()
 
     def __enter__(self) -> Door:
         return self
@@ -280,7 +286,8 @@ def _start(home: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "upwright.warden", "serve", "--home", str(home)]
     with open(home / "warden.log", "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    STARTED[:] = [p for p in STARTED if p.poll() is None] + [process]
+    _reap()
+    STARTED.append(process)
     return process
 
 
