@@ -164,6 +164,8 @@ def _warden_check(spec: Mapping[str, Any], text: str) -> bool:
 
 def _choose(completions: Sequence[Completion], how: str, spec: Mapping[str, Any] | None, check: Check) -> Completion:
     """One of the completions; a failed one only when all failed."""
+    if len(completions) == 1:
+        return completions[0]
     usable = [c for c in completions if c.failure is None]
     if not usable:
         return completions[0]
