@@ -61,6 +61,8 @@ def _leave() -> None:
             process.returncode = 0
 
 
+DISK = 4
+"""Exit code of a warden that could not start because the disk is full or read-only."""
 START_SECONDS, CALL_SECONDS, ATTEMPTS = 60.0, 1800.0, 4
 
 
@@ -292,9 +294,11 @@ def _start(home: Path) -> subprocess.Popen[bytes]:
 
 
 def _raise_start_error(process: subprocess.Popen[bytes] | None, home: Path) -> None:
-    """Say why the process ended: it writes its last error beside the log."""
+    """Say why the process ended: it writes its last error beside the log, where it can write."""
     if process is None:
         return
+    if process.returncode == DISK:
+        raise Refusal("the warden cannot write", code="disk", value=str(home), todo="free space, then again")
     try:
         error = json.loads((home / "people" / "start_error.json").read_bytes())
     except (OSError, ValueError):
