@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from upwright.bodies.answer import answer
+from upwright.bodies.body import Body
 from upwright.founding import found
 from upwright.jobs import exam, salt
 from upwright.lineage import Lineage
@@ -110,12 +111,9 @@ def lucky() -> Step:
     suite = open_suites(project.settings.suites, project.root, salt(project))["words"]
     tasks = exam(project, suite, 24)
     chance = RIGHT["words"] + BETTER.change["words"]
-    folder = Path(tempfile.mkdtemp(prefix="upwright-lucky-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
     def hits(luck: str) -> float:
-        body = puppet.write(folder, {**RIGHT, "words": chance})
-        (folder / "prompt.md").write_bytes(puppet.instructions({"words": chance}, luck))
+        body = Body(project.body_path, None, {"prompt.md": puppet.instructions({"words": chance}, luck).decode()})
         said = answer(body, [t.question for t in tasks], 0, puppet.Puppet(body))
         return sum(a.text == t.answer for a, t in zip(said, tasks)) / len(tasks)
 

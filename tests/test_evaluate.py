@@ -209,7 +209,7 @@ def test_a_damaged_row_is_an_error_that_says_what_to_do(tmp_path):
     with EvaluationCache(path) as cache:
         cache.put("g", {"k": outcome(1)}, 0)
         with sqlite3.connect(path) as db:
-            db.execute("UPDATE outcome SET data = '{}'")
+            db.execute("UPDATE batch SET data = '{}'")
         db.close()
         with pytest.raises(StorageError, match="cannot be read"):
             cache.get("g", ["k"], 0)
@@ -257,3 +257,22 @@ def test_two_processes_may_write_at_once(tmp_path):
         one.put("g", {"a": outcome(1)}, 0)
         two.put("g", {"b": outcome(2)}, 0)
         assert set(one.get("g", ["a", "b"], 0)) == {"a", "b"}
+
+
+def test_a_file_of_an_older_version_is_begun_anew(tmp_path):
+    path = tmp_path / "c.db"
+    with sqlite3.connect(path) as db:
+        db.executescript("CREATE TABLE outcome (generation, task, seed, data); PRAGMA user_version=1;")
+    db.close()
+    for _ in range(2):
+        with EvaluationCache(path) as cache:
+            cache.put("g", {"k": outcome(1)}, 0)
+            assert cache.get("g", ["k"], 0) == {"k": outcome(1)}
+
+
+def test_what_has_no_score_is_never_kept(tmp_path):
+    failed = replace(outcome(2), score=None, failure=Failure(FailureKind.CRASH))
+    with EvaluationCache(tmp_path / "c.db") as cache:
+        cache.put("g", {"a": outcome(1), "b": failed}, 0)
+        cache.put("g", {"b": failed}, 0)
+        assert cache.get("g", ["a", "b"], 0) == {"a": outcome(1)}

@@ -90,6 +90,19 @@ def test_what_a_killed_build_left_is_there_for_the_next_one(project: Project, ge
     assert list(project.work.iterdir()) == []
 
 
+@pytest.mark.parametrize("end", [{"inference.toml": b""}, BuildError("no clay"), ZeroDivisionError()])
+def test_a_build_that_failed_leaves_nothing_behind(project: Project, genesis: str, end: Any) -> None:
+    def fail(parent: Body, bench: jobs.Bench) -> Any:
+        (bench.scratch / "half").write_text("done")
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    with pytest.raises(BuildError):
+        build(project, genesis, fail)
+    assert list(project.work.iterdir()) == []
+
+
 def test_parts_that_are_not_the_levers_own(project: Project, genesis: str) -> None:
     with pytest.raises(BuildError, match="not its own"):
         build(project, genesis, lambda *_: {"inference.toml": b""})

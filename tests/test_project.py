@@ -109,3 +109,33 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
     with pytest.raises(StorageError):
         write_atomic(tmp_path / "no" / "a", b"")
+
+
+def test_rows_held_back_share_a_transaction(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    with Journal(path) as book, Journal(path) as other:
+        book.write("evaluate", 1, {"n": 1}, hold=True)
+        book.write("diagnose", 1, {"n": 2}, hold=True)
+        assert [other.read(verb, 1) for verb in ("evaluate", "diagnose")] == [None, None]
+        book.write("propose", 1, {"n": 3})
+        assert [other.read(verb, 1) for verb in ("evaluate", "diagnose", "propose")] == [{"n": 1}, {"n": 2}, {"n": 3}]
+        book.write("build", 1, {"n": 4}, hold=True)
+        assert book.read("build", 1) == {"n": 4}, "who wrote it reads it"
+        assert other.read("build", 1) == {"n": 4}
+        book.write("prove", 1, {"n": 5}, hold=True)
+        book.forget(1)
+        assert [other.read(verb, 1) for verb in ("propose", "prove")] == [None, None]
+        book.write("evaluate", 2, {"n": 6}, hold=True)
+    with Journal(path) as book:
+        assert book.read("evaluate", 2) == {"n": 6}, "the end writes what is left"
+
+
+def test_the_proposal_and_build_of_a_child(tmp_path: Path) -> None:
+    with Journal(tmp_path / "run.db") as book:
+        for round_, child in enumerate(("abcd1", "abcd2", "abcd2", None), 1):
+            book.write("propose", round_, {"n": round_})
+            book.write("build", round_, {"child": child, "n": round_})
+        assert book.built("abcd2") == ({"n": 2}, {"child": "abcd2", "n": 2}), "the first one"
+        assert book.built("bcd") is None
+        with pytest.raises(ProjectError, match="several"):
+            book.built("abcd")

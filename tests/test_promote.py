@@ -9,7 +9,7 @@ import pytest
 import runs
 from upwright.bodies.store import Store
 from upwright.errors import StorageError, WardenError
-from upwright.promote import rollback, settle, show_champion, total_gain
+from upwright.promote import Pointers, rollback, settle, show_champion, total_gain
 from upwright.records import Decision, Verdict
 from upwright.warden.errors import Refusal
 
@@ -70,3 +70,27 @@ def test_no_total_gain_of_the_first_body(tmp_path: Path) -> None:
     project = runs.copy(tmp_path / "demo")
     with runs.inside(project) as warden, pytest.raises(Refusal, match="still the first body"):
         total_gain(warden, lambda *_: pytest.fail("asked"))
+
+
+def test_the_champion_is_asked_for_only_when_the_ledger_has_grown(tmp_path: Path) -> None:
+    project = runs.copy(tmp_path / "demo")
+    runs.go(project, [runs.BETTER], rounds=1)
+    with runs.inside(project) as warden:
+        asked = []
+
+        class Counted:
+            def status(self) -> dict[str, object]:
+                asked.append(1)
+                return warden.status()  # type: ignore[no-any-return]
+
+        pointers = Pointers(Counted(), project.warden)  # type: ignore[arg-type]
+        first = pointers.status()
+        assert pointers.status() == first
+        assert len(asked) == 1
+        warden.rollback(first["genesis"], "Ada", "I liked it better before")
+        assert pointers.status()["champion"] == first["genesis"] != first["champion"]
+        assert len(asked) == 2
+    away = Pointers(Counted(), tmp_path / "nowhere")  # type: ignore[arg-type]
+    with runs.inside(project) as warden:
+        assert away.status() == away.status()
+    assert len(asked) == 4, "without a ledger to look at, it asks"

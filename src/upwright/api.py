@@ -16,6 +16,7 @@ import tomli_w
 
 from upwright.bodies.body import Body
 from upwright.bodies.store import Store
+from upwright.drafts import recover
 from upwright.errors import CharterError, ProjectError, TaskError
 from upwright.evaluate import evaluate as evaluate_tasks
 from upwright.events import Event
@@ -124,7 +125,7 @@ def prove(project: Project, child: str | Path | Body, *, reason: str = "made by 
         champion = store.get(door.status()["champion"])
         proposal = Proposal("hand", {}, reason, "human", champion.digest, 0)
         if isinstance(child, str) and not Path(child).is_dir():
-            generation = store.get(child)
+            generation = recover(project, store, child)
         else:
             root = child.root if isinstance(child, Body) else Path(child)
             generation = store.put_body(root, champion.digest, proposal)

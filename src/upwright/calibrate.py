@@ -59,10 +59,6 @@ AUDITED = 50
 """One in so many simulated tests is repeated by the gate itself."""
 WARM = 0.7
 """Temperature at which a greedy body answers, so that its two runs can differ."""
-PEER = (
-    "reported for a peer: GEPA accepts 39 % of null proposals and reports 0.67 where the truth is 0.50 "
-    "(measured on a coin-flip evaluator; not measured here)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +130,6 @@ class Calibration:
     seed: int
     seconds: float
     tokens: int
-    peer: str = PEER
     summary: tuple[str, ...] = ()
 
 
@@ -385,7 +380,7 @@ def _sentences(found: Calibration) -> list[str]:
         ]
     if found.failed:
         lines.append(f"{found.failed} tasks were left out because a run failed")
-    return [*lines, found.peer]
+    return lines
 
 
 def _report(judged: Judged, truth: float) -> str:

@@ -18,18 +18,19 @@ from upwright.bodies.answer import answer
 from upwright.bodies.body import Body
 from upwright.bodies.runtimes.base import Progress, Runtime
 from upwright.errors import StorageError, TaskError
+from upwright.project import WAL_PAGES
 from upwright.records import (
     Answer,
     Failure,
     FailureKind,
+    Finish,
     Outcome,
     Scorecard,
     Task,
 )
 from upwright.tasks.base import Practice
 
-CACHE_SCHEMA = 1
-_AT_ONCE = 500
+CACHE_SCHEMA = 2
 _KEPT = 1024
 _keys: dict[int, tuple[Task, str]] = {}
 """Digests of the last tasks; an exam's are asked for with every candidate."""
@@ -72,7 +73,7 @@ def evaluate(
         answers = answer(body, [task.question for task in missing], seed, runtime, _from(len(known), progress))
         fresh = [score(task, said, practice) for task, said in zip(missing, answers, strict=True)]
         if keys and cache is not None and body.digest is not None:
-            cache.put(body.digest, {keys[o.task_id]: o for o in fresh if o.failure is None}, seed)
+            cache.put(body.digest, {keys[o.task_id]: o for o in fresh}, seed)
         known.update((outcome.task_id, outcome) for outcome in fresh)
     if progress is not None:
         progress(len(tasks), len(tasks))
@@ -103,11 +104,47 @@ def task_key(task: Task) -> str:
     return key
 
 
+class _Kept(msgspec.Struct, array_like=True, frozen=True):
+    """An outcome that has a score, as it is written: most of its bytes would be names of fields."""
+
+    task_id: str
+    skill: str
+    difficulty: int
+    score: float
+    text: str
+    finish: Finish | None
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    confidence: float | None
+    vote_share: float | None
+    samples: int
+    money: float
+
+    @classmethod
+    def of(cls, outcome: Outcome, score: float) -> _Kept:
+        a = outcome.answer
+        return cls(
+            outcome.task_id, outcome.skill, outcome.difficulty, score, a.text, a.finish, a.prompt_tokens,
+            a.completion_tokens, a.seconds, a.confidence, a.vote_share, a.samples, a.money,
+        )  # fmt: skip
+
+    def outcome(self) -> Outcome:
+        answer = Answer(
+            self.task_id, self.text, self.finish, self.prompt_tokens, self.completion_tokens, self.seconds,
+            self.confidence, self.vote_share, self.samples, self.money,
+        )  # fmt: skip
+        return Outcome(self.task_id, self.skill, self.difficulty, answer, self.score)
+
+
+_BATCH = msgspec.json.Decoder(list[_Kept])
+
+
 class EvaluationCache:
     """Outcomes by (generation, task content, seed), in SQLite.
 
-    Every batch of :func:`evaluate` is written in one transaction: after ``kill -9`` or a power cut the
-    file holds whole batches. Several processes may use it at once.
+    Every batch of :func:`evaluate` is one row: after ``kill -9`` or a power cut the file holds whole
+    batches. Several processes may use it at once. A file of an older version is begun anew.
 
     Raises:
         StorageError: the file cannot be opened, or another version wrote it.
@@ -118,20 +155,22 @@ class EvaluationCache:
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
+            if version < CACHE_SCHEMA:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.executescript(
-                    "BEGIN IMMEDIATE; CREATE TABLE IF NOT EXISTS outcome (generation TEXT NOT NULL, task TEXT NOT NULL,"
-                    " seed TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (generation, task, seed)) WITHOUT ROWID;"
+                    "BEGIN IMMEDIATE; DROP TABLE IF EXISTS outcome; CREATE TABLE IF NOT EXISTS batch (id INTEGER PRIMARY"
+                    " KEY, generation TEXT NOT NULL, seed TEXT NOT NULL, tasks TEXT NOT NULL, data TEXT NOT NULL);"
+                    " CREATE INDEX IF NOT EXISTS batch_of ON batch (generation, seed);"
                     f" PRAGMA user_version={CACHE_SCHEMA}; COMMIT;"
                 )
-            elif version != CACHE_SCHEMA:
+            elif version > CACHE_SCHEMA:
                 raise StorageError(
                     f"the evaluation cache has schema {version}; this Upwright reads {CACHE_SCHEMA}",
                     value=str(path),
                     todo="delete the file: it only saves time",
                 )
             self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         except sqlite3.Error as error:
             raise self._failed("opened", error) from None
 
@@ -152,34 +191,33 @@ class EvaluationCache:
             StorageError: the file cannot be read.
         """
         found: dict[str, Outcome] = {}
-        wanted = list(keys)
+        wanted = set(keys)
+        query = "SELECT tasks, data FROM batch WHERE generation = ? AND seed = ? ORDER BY id"
         try:
-            for start in range(0, len(wanted), _AT_ONCE):
-                some = wanted[start : start + _AT_ONCE]
-                marks = ",".join("?" * len(some))
-                query = f"SELECT task, data FROM outcome WHERE generation = ? AND seed = ? AND task IN ({marks})"
-                for key, data in self._db.execute(query, (generation, str(seed), *some)):
-                    found[key] = msgspec.json.decode(data, type=Outcome)
+            for tasks, data in self._db.execute(query, (generation, str(seed))):
+                if not wanted.isdisjoint(names := tasks.split()):
+                    for key, kept in zip(names, _BATCH.decode(data), strict=True):
+                        if key in wanted and key not in found:
+                            found[key] = kept.outcome()
         except (sqlite3.Error, ValueError, msgspec.ValidationError) as error:
             raise self._failed("read", error) from None
         return found
 
     def put(self, generation: str, outcomes: Mapping[str, Outcome], seed: int) -> None:
-        """Keep outcomes by task key, all or none of them; the first one kept stays.
+        """Keep outcomes by task key, all or none of them; the first one kept stays. What has no score is not kept.
 
         Raises:
             StorageError: the disk is full or read-only.
         """
-        rows = [(generation, key, str(seed), msgspec.json.encode(o).decode()) for key, o in outcomes.items()]
+        kept = {key: _Kept.of(o, o.score) for key, o in outcomes.items() if o.score is not None}
+        if not kept:
+            return
+        data = msgspec.json.encode(list(kept.values())).decode()
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany("INSERT OR IGNORE INTO outcome VALUES (?, ?, ?, ?)", rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+            self._db.execute(
+                "INSERT INTO batch (generation, seed, tasks, data) VALUES (?, ?, ?, ?)",
+                (generation, str(seed), " ".join(kept), data),
+            )
         except sqlite3.Error as error:
             raise self._failed("written", error) from None
 

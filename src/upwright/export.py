@@ -17,6 +17,7 @@ from typing import Any
 from upwright.bodies._think import CUE
 from upwright.bodies.body import Body
 from upwright.bodies.store import Store
+from upwright.drafts import recover
 from upwright.errors import BodyError, ProjectError, StorageError
 from upwright.lineage import read_lineage
 from upwright.lines import Comparison, GenerationLine, Lineage, Measure
@@ -48,7 +49,7 @@ def export(project: Project, generation: str, directory: Path) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ProjectError("the directory to export to is not empty", value=str(target), todo="give a new one")
     store = Store(project.state / "store")
-    store.verify(digest)
+    store.verify(recover(project, store, digest).digest)
     body = Body(store.checkout(digest), digest)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

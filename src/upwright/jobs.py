@@ -20,7 +20,9 @@ from upwright.bodies.answer import answer, final, sample
 from upwright.bodies.body import Body
 from upwright.bodies.runtimes import load
 from upwright.bodies.store import Store
+from upwright.bodies.tree import files_after
 from upwright.diagnose.rationales import Findings, refusal
+from upwright.drafts import Child, Draft, note_of, texts_of
 from upwright.errors import BuildError, UpwrightError
 from upwright.evaluate import EvaluationCache, evaluate
 from upwright.levers import evidence, registry
@@ -29,7 +31,6 @@ from upwright.levers.base import Built, Changes, Lever
 from upwright.project import Project
 from upwright.records import (
     Answer,
-    Cost,
     Generation,
     Proposal,
     Question,
@@ -62,12 +63,19 @@ class Opened:
     suites: Mapping[str, Suite]
     cache: EvaluationCache
     exams: dict[tuple[str, int], tuple[Task, ...]]
+    rests: dict[str, Remainder]
 
     def exam(self, name: str, n: int) -> tuple[Task, ...]:
         """The exam of a suite, drawn once."""
         if (name, n) not in self.exams:
             self.exams[name, n] = exam(self.project, self.suites[name], n)
         return self.exams[name, n]
+
+    def rest(self, name: str) -> Remainder:
+        """What a suite has besides its exam."""
+        if name not in self.rests:
+            self.rests[name] = Remainder(self.suites[name], self.exam(name, self.project.settings.run.practice))
+        return self.rests[name]
 
 
 def _opened(root: str) -> Opened:
@@ -81,7 +89,7 @@ def _open(root: str, edited: tuple[int, ...]) -> Opened:
     charter = Charter.parse(project.charter_path.read_text())
     suites = open_suites(project.settings.suites, project.root, salt=salt(project))
     cache = EvaluationCache(project.state / "cache.db")
-    return Opened(project, charter, Store(project.state / "store"), suites, cache, {})
+    return Opened(project, charter, Store(project.state / "store"), suites, cache, {}, {})
 
 
 @functools.cache
@@ -141,17 +149,29 @@ class Exam:
     tasks: tuple[Task, ...]
 
 
-def evaluate_job(root: str, digest: str, suite_name: str, sizes: tuple[int, int, int], *, progress: Progress) -> Exam:
-    """Evaluate a stored generation on a suite's exam.
+def evaluate_job(
+    root: str,
+    digest: str,
+    suite_name: str,
+    sizes: tuple[int, int, int],
+    draft: Draft | None = None,
+    *,
+    progress: Progress,
+) -> Exam:
+    """Evaluate a generation on a suite's exam.
 
     Args:
         sizes: tasks, tasks sampled for headroom, samples for each of those.
+        draft: what the generation is, when it is not in the store.
     """
     opened = _opened(root)
     suite, cache = opened.suites[suite_name], opened.cache
     n, sampled, k = sizes
     tasks = opened.exam(suite_name, n)
-    body = Body(opened.store.checkout(digest), digest)
+    if draft is None:
+        body = Body(opened.store.checkout(digest), digest)
+    else:
+        body = Body(opened.store.checkout(draft.parent), digest, draft.changes)
     seed = derive_seed(opened.project.settings.run.seed, "evaluate", suite_name)
     total = len(tasks) + sampled * k
     card = evaluate(
@@ -192,35 +212,40 @@ def _spread(tasks: Sequence[Task], n: int) -> list[Task]:
     return picked
 
 
+def scratch_of(project: Project, proposal: Proposal) -> str:
+    """Where a proposal's build keeps its files; gone once its child is stored or it has failed."""
+    return f"{project.work}/{proposal.digest[:16]}"
+
+
+def clear_scratch(folder: str) -> None:
+    """Remove a scratch directory, if there is one."""
+    if os.path.lexists(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class Bench:
     """The :class:`~upwright.levers.base.Workshop` of one proposal, on this machine."""
 
     def __init__(self, root: str, parent: Generation, proposal: Proposal, progress: Progress) -> None:
         opened = _opened(root)
-        project, suites = opened.project, opened.suites
-        charter = opened.charter
+        project, charter = opened.project, opened.charter
         self._store, self._parent, self._cache, self._progress = opened.store, parent, opened.cache, progress
         self._drafts = 0
-        self._work = project.work / proposal.digest[:16]
-        size = project.settings.run.practice
-
-        def rest(name: str) -> Practice:
-            return Remainder(suites[name], opened.exam(name, size))
-
-        self.practice: Practice = rest(charter.objective)
-        self.rehearsal: Sequence[Practice] = [rest(name) for name in charter.protected]
+        self._work = scratch_of(project, proposal)
+        self.practice: Practice = opened.rest(charter.objective)
+        self.rehearsal: Sequence[Practice] = [opened.rest(name) for name in charter.protected]
         self.tokens = 0
 
     @property
     def scratch(self) -> Path:
         """A directory of this proposal's own, made when it is first asked for."""
-        self._work.mkdir(parents=True, exist_ok=True)
-        return self._work
+        work = Path(self._work)
+        work.mkdir(parents=True, exist_ok=True)
+        return work
 
     def close(self) -> None:
         """Remove the scratch directory; also one that an earlier, killed build left."""
-        if os.path.lexists(self._work):
-            shutil.rmtree(self._work, ignore_errors=True)
+        clear_scratch(self._work)
 
     def genesis(self) -> Generation:
         """The first ancestor of the parent."""
@@ -282,25 +307,10 @@ class Bench:
         self._progress(done, total, note)
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
-    """What a build brought: the stored child, what it learned from, readable facts, and the cost.
-
-    ``core`` is the digest of the child without the improver's account of the rounds so far: two children with
-    the same core answer alike.
-    """
-
-    digest: str
-    rung: str
-    note: Mapping[str, Any]
-    cost: Cost
-    core: str = ""
-
-
 def build_job(
     root: str, proposal_json: Mapping[str, Any], lever: Lever | None, extra: Mapping[str, bytes], *, progress: Progress
 ) -> Child:
-    """Build a proposal's child and store it.
+    """Build a proposal's child; store it, unless it is a :class:`Draft`.
 
     Args:
         lever: an instance, or ``None`` for the installed lever of the proposal's name.
@@ -320,26 +330,40 @@ def build_job(
     before = Body(store.checkout(parent.digest), parent.digest)
     clock = time.monotonic()
     try:
-        built: Built = made.build(before, proposal, bench)
-    except UpwrightError:
+        built = _built(made, before, proposal, bench, opened.charter)
+    except BuildError:
+        bench.close()
         raise
-    except Exception as error:
-        raise BuildError(f"the lever {proposal.lever} failed: {type(error).__name__}: {error}") from error
-    _demand(built.rung, least, "the child learned")
-    for path in built.changes:
-        if not any(path == part or (part.endswith("/") and path.startswith(part)) for part in made.parts):
-            raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
-    built = _held_to_charter(opened.charter.invariants, built, before, proposal, bench)
     changes = {path: value for path, value in built.changes.items() if not _same(parent, path, value)}
     account = extra.keys() - changes.keys()
     if changes:
         changes = {**extra, **changes}
-    note = {"rung": built.rung.value, **built.note}
-    child = store.derive(parent, changes, proposal, note, durable=False)
+    texts = texts_of(changes)
+    if texts is None:
+        child = store.derive(parent, changes, proposal, note_of(built.rung.value, built.note), durable=False)
+        digest, files, draft = child.digest, child.files, None
+    else:
+        files = files_after(parent, changes)
+        digest, draft = tree_digest(files), Draft(parent.digest, texts)
     cost = replace(built.cost, seconds=time.monotonic() - clock, tokens=max(built.cost.tokens, bench.tokens))
     bench.close()
-    core = tree_digest({path: blob for path, blob in child.files.items() if path not in account})
-    return Child(child.digest, built.rung.value, built.note, cost, core)
+    core = tree_digest({path: blob for path, blob in files.items() if path not in account}) if account else digest
+    return Child(digest, built.rung.value, built.note, cost, core, draft)
+
+
+def _built(lever: Lever, parent: Body, proposal: Proposal, bench: Bench, charter: Charter) -> Built:
+    """What the lever makes; only parts of its own, and as the charter wants it."""
+    try:
+        built = lever.build(parent, proposal, bench)
+    except UpwrightError:
+        raise
+    except Exception as error:
+        raise BuildError(f"the lever {proposal.lever} failed: {type(error).__name__}: {error}") from error
+    _demand(built.rung, charter.minimum_rung, "the child learned")
+    for path in built.changes:
+        if not any(path == part or (part.endswith("/") and path.startswith(part)) for part in lever.parts):
+            raise BuildError(f"the lever {proposal.lever} changed a part that is not its own", value=path)
+    return _held_to_charter(charter.invariants, built, parent, proposal, bench)
 
 
 def _held_to_charter(charter: Invariants, built: Built, parent: Body, proposal: Proposal, bench: Bench) -> Built:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from upwright.allocate import Improver, choose, expected_seconds, informed
@@ -19,19 +18,20 @@ from upwright.arms import experience, read_comparisons
 from upwright.bodies.body import Body
 from upwright.bodies.store import Store
 from upwright.diagnose import Diagnosis, diagnose
+from upwright.drafts import Child, Unbuilt, keep
 from upwright.engines import make_engine
 from upwright.engines.base import Engine
 from upwright.errors import BuildError, ProjectError, RuntimeFailure, StorageError
 from upwright.events import Event
 from upwright.founding import found, translated
-from upwright.jobs import Child, Exam, build_job
+from upwright.jobs import Exam, build_job, clear_scratch, scratch_of
 from upwright.levers import instances, may_use, nothing_left
 from upwright.levers.base import Attempt, Lever, Situation
 from upwright.limits import Ends, Limits
 from upwright.lineage import Lineage, read_lineage
 from upwright.past import Past
 from upwright.project import Journal, Project
-from upwright.promote import Door, settle, show_champion, total_gain
+from upwright.promote import Door, Pointers, settle, show_champion, total_gain
 from upwright.prove import knock
 from upwright.records import Cost, Decision, Generation, Proposal, Verdict, Weakness, derive_seed, from_json, to_json
 from upwright.runner import Runner
@@ -42,6 +42,8 @@ __all__ = ["Event", "Limits", "Loop", "run"]
 
 PATIENCE = 10
 """A build may take this many times the seconds that its lever expects before it counts as hung."""
+BRIEF = 0.05
+"""A build of fewer seconds is made again after a kill, rather than journaled before its child is screened."""
 
 
 def run(
@@ -108,7 +110,8 @@ class Loop:
         self.round = self.resumed = journal.next_round()
         self.past = Past(journal)
         self.experience = experience(read_comparisons(project))
-        self.generation = int(door.status()["promotions"])
+        self.pointers = Pointers(door, project.warden)
+        self.generation = int(self.pointers.status()["promotions"])
         self.lever = ""
         self.ended = ""
         self.score: tuple[str, float | None] = ("", None)
@@ -137,6 +140,7 @@ class Loop:
         weaknesses = self.diagnose(champion, exam)
         proposal = self.propose(champion, exam, weaknesses)
         if proposal is None:
+            self.journal.flush()
             self.ended = self.ended or nothing_left(self.levers.values(), self.charter.minimum_rung)
             return False
         child = self.build(proposal)
@@ -153,7 +157,7 @@ class Loop:
 
     def evaluate(self) -> tuple[Generation, dict[str, Exam]]:
         """(1) The champion on the practice exam of every suite."""
-        row, digest = self._row("evaluate"), self.door.status()["champion"]
+        row, digest = self._row("evaluate"), self.pointers.status()["champion"]
         if row is not None and row["champion"] != digest:
             if self.journal.read("prove", self.round) is not None:
                 digest = row["champion"]  # this very round may have moved it
@@ -167,7 +171,7 @@ class Loop:
             means = {name: e.card.mean for name, e in exam.items()}
             failures = {name: e.card.failures for name, e in exam.items()}
             data = {"champion": digest, "generation": self.generation, "means": means, "failures": failures}
-            self.journal.write("evaluate", self.round, data)
+            self.journal.write("evaluate", self.round, data, hold=True)
         return champion, exam
 
     def diagnose(self, champion: Generation, exam: Mapping[str, Exam]) -> tuple[Weakness, ...]:
@@ -176,7 +180,7 @@ class Loop:
         if row is not None:
             return tuple(from_json(Weakness, w) for w in row["weaknesses"])
         found = self._diagnosed(champion.digest, exam[self.charter.objective])
-        self.journal.write("diagnose", self.round, {"champion": champion.digest, **to_json(found)})
+        self.journal.write("diagnose", self.round, {"champion": champion.digest, **to_json(found)}, hold=True)
         self._event("diagnose", 1, 1, found.weaknesses[0].sentence if found.weaknesses else "no weakness found")
         return tuple(found.weaknesses)
 
@@ -189,7 +193,6 @@ class Loop:
             self.lever = row["lever"]
             return from_json(Proposal, row)
         seed = derive_seed(self.settings.seed, "round", self.round)
-        rng = random.Random(seed)
         situation = Situation(
             parent=champion.digest,
             body=Body(self.store.checkout(champion.digest), champion.digest),
@@ -197,9 +200,10 @@ class Loop:
             history=self.past.attempts,
             trainable=exam[self.charter.objective].trainable,
             effort=self.settings.effort,
-            rng=rng,
+            rng=random.Random(seed),
             domain=self.charter.domain,
         )
+        rng = random.Random(seed)
         improver = informed(self._improver(), self.experience)
         hints = {name: lever.seconds * self.settings.effort for name, lever in self.levers.items()}
         rules = self.charter.may_change, situation.trainable, self.charter.minimum_rung
@@ -213,13 +217,14 @@ class Loop:
             # Levers take turns: the one that made the champion has just been searched, and waits for another.
             turn = [name for name in available if name != last] or available
             name = choose(improver, weaknesses, turn, rng, hints)
-            proposal = self.levers[name].propose(replace(situation, rng=random.Random(seed)))
+            proposal = self.levers[name].propose(situation)
             if proposal is not None:
                 self.lever = name
-                self.journal.write("propose", self.round, to_json(proposal))
+                self.journal.write("propose", self.round, to_json(proposal), hold=hints[name] <= BRIEF)
                 self._event("propose", 1, 1, proposal.reason)
                 return proposal
             available.remove(name)
+            situation.rng.seed(seed)
         return None
 
     def build(self, proposal: Proposal) -> Child | Unbuilt:
@@ -227,8 +232,10 @@ class Loop:
         row = self._row("build")
         if row is not None and row["child"] is None:
             return Unbuilt(row["why"], row["seconds"])
-        if row is not None and self._stored(row["child"]):
-            return from_json(Child, row["record"])
+        if row is not None:
+            before = from_json(Child, row["record"])
+            if before.draft is not None or self._stored(before.digest):
+                return before
         extra = {}
         if "improver.toml" in self.charter.may_change:
             extra["improver.toml"] = render_improver(self._improver())
@@ -239,11 +246,13 @@ class Loop:
             child: Child = self.runner.job("build", build_job, to_json(proposal), own, extra, least=least)
         except (BuildError, RuntimeFailure) as error:
             self.runner.blame(error, proposal.parent)
+            clear_scratch(scratch_of(self.project, proposal))
             why = f"could not be built: {error.what}"
             seconds = time.monotonic() - clock
             self.journal.write("build", self.round, {"child": None, "why": why, "seconds": seconds})
             return Unbuilt(why, seconds)
-        self.journal.write("build", self.round, {"child": child.digest, "record": to_json(child)})
+        brief = child.draft is not None and child.cost.seconds < BRIEF
+        self.journal.write("build", self.round, {"child": child.digest, "record": to_json(child)}, hold=brief)
         self.past.spend(child.cost.tokens)
         return child
 
@@ -262,9 +271,11 @@ class Loop:
         elif self.past.tried(child.core, self.round):
             why = "an earlier candidate was the same body, byte for byte"
         else:
-            seen = self.runner.screen(champion.digest, child.digest)
+            seen = self.runner.screen(champion.digest, child)
             why = seen.why
             if seen.passed:
+                self.journal.flush()
+                keep(self.store, proposal, child)
                 self.store.sync(child.digest)
                 verdict = self._knock(champion, proposal, child.digest)
                 if isinstance(verdict, Verdict):
@@ -274,7 +285,8 @@ class Loop:
                     why = f"{seen.why}; {verdict}"
         gain = seen.gain if seen else None
         data = {"decision": decision, "why": why, "gain": gain, "test": test}
-        self.journal.write("prove", self.round, {**data, "screen": to_json(seen) if seen else None})
+        data["screen"] = to_json(seen) if seen else None
+        self.journal.write("prove", self.round, data, hold=decision is None)
         return decision, why, gain
 
     def promote(
@@ -289,7 +301,7 @@ class Loop:
         promoted = False
         if decision is Decision.PROMOTE and isinstance(child, Child):
             promoted, why = self._settle(champion.digest, child.digest, why)
-        elif isinstance(child, Child) and child.digest != champion.digest:
+        elif isinstance(child, Child) and (decision or child.draft is None) and child.digest != champion.digest:
             self.store.discard_checkout(child.digest)
         cost = child.cost if isinstance(child, Child) else Cost(child.seconds)
         self.past.add(Attempt(proposal, decision, gain, cost, why))
@@ -299,7 +311,7 @@ class Loop:
         self.journal.write("promote", self.round, {**data, "seconds": cost.seconds})
         self.past.learn(proposal.lever, gain, cost.seconds)
         if promoted:
-            self.generation = int(self.door.status()["promotions"])
+            self.generation = int(self.pointers.status()["promotions"])
             self.past.write()
             if "improver.toml" in self.charter.may_change:
                 self.past.forget_improver()
@@ -354,7 +366,7 @@ class Loop:
         """How the levers are to be chosen now."""
 
         def bodies() -> tuple[Body, Body]:
-            status = self.door.status()
+            status = self.pointers.status()
             first, now = (Body(self.store.checkout(status[key]), status[key]) for key in ("genesis", "champion"))
             return first, now
 
@@ -374,7 +386,7 @@ class Loop:
 
     def _confirmed(self) -> float | None:
         """The champion's confirmed score, read again when the champion is another one."""
-        champion = self.door.status()["champion"]
+        champion = self.pointers.status()["champion"]
         if self.score[0] != champion:
             line = read_lineage(self.project).of(champion)
             self.score = (champion, line.score.mean if line and line.score else None)
@@ -386,11 +398,3 @@ class Loop:
         left = self.ends.left() if self.ends else None
         seconds, tokens = self.past.seconds, int(self.past.spent["tokens"])
         self.on_event(Event(self.round, self.generation, verb, self.lever, done, total, note, seconds, tokens, left))
-
-
-@dataclass(frozen=True, slots=True)
-class Unbuilt:
-    """A proposal that no child came of."""
-
-    why: str
-    seconds: float

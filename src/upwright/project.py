@@ -30,6 +30,8 @@ from filelock import FileLock, Timeout
 from upwright.errors import ProjectError, StorageError
 
 SCHEMA = 1
+WAL_PAGES = 4000
+"""Pages (4 KiB) of SQLite's log after which it is written back: one sync of the disk for some thousand rows."""
 VERBS = ("evaluate", "diagnose", "propose", "build", "prove", "promote")
 
 
@@ -205,16 +207,19 @@ def read_settings(path: Path) -> Settings:
 class Journal:
     """What the run did, verb by verb, in SQLite: a table for each verb, a row for each round.
 
-    A round is one candidate's way through the verbs. Rows are written once, in order, each in its own
-    transaction, so that a killed run resumes at the first verb that has no row. The journal is the
-    improver's memory; the *evidence* is on the warden's ledger.
+    A round is one candidate's way through the verbs. Rows are written once and in order, so that a killed
+    run resumes at the first verb that has no row. What took no time to find may be held back, to share a
+    transaction with the row after it: on the disk there is at any moment a row with all those before it.
+    The journal is the improver's memory; the *evidence* is on the warden's ledger.
     """
 
     def __init__(self, path: Path) -> None:
+        self._held: list[tuple[str, int, float, str]] = []
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA):
                 raise ProjectError(
@@ -241,27 +246,51 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close the file; may be called twice."""
+        """Write what is held back, where the disk takes it, and close the file; may be called twice."""
+        with suppress(StorageError):
+            self.flush()
         self._db.close()
 
-    def write(self, verb: str, round_: int, data: Mapping[str, Any]) -> None:
+    def write(self, verb: str, round_: int, data: Mapping[str, Any], hold: bool = False) -> None:
         """Write the row of ``verb`` for ``round_``; writing it again replaces it (a resumed round).
+
+        Args:
+            hold: keep it back until the next row, :meth:`flush`, a reading or the end. A killed run then finds it again.
 
         Raises:
             StorageError: the disk is full or read-only.
         """
+        self._held.append((verb, round_, time.time(), msgspec.json.encode(data, order="deterministic").decode()))
+        if not hold:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that were held back, all or none of them.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+        """
+        if not self._held:
+            return
         try:
-            self._db.execute(
-                f"INSERT OR REPLACE INTO {verb} VALUES (?, ?, ?)",
-                (round_, time.time(), msgspec.json.encode(data, order="deterministic").decode()),
-            )
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for verb, *row in self._held:
+                    self._db.execute(f"INSERT OR REPLACE INTO {verb} VALUES (?, ?, ?)", row)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
         except sqlite3.Error as error:
             raise StorageError(
                 f"cannot write the journal: {error}", todo="free space, then run again: it goes on from here"
             ) from None
+        self._held.clear()
 
     def read(self, verb: str, round_: int) -> dict[str, Any] | None:
         """The row of ``verb`` for ``round_``, or ``None``."""
+        self.flush()
         row = self._db.execute(f"SELECT data FROM {verb} WHERE round = ?", (round_,)).fetchone()
         return None if row is None else msgspec.json.decode(row[0])
 
@@ -272,17 +301,35 @@ class Journal:
             after: only rounds after this one.
             last: only so many of the newest; −1 for all.
         """
+        self.flush()
         query = f"SELECT round, at, data FROM {verb} WHERE round > ? ORDER BY round DESC LIMIT ?"
         found = self._db.execute(query, (after, last)).fetchall()
         return [(r, at, msgspec.json.decode(data)) for r, at, data in reversed(found)]
 
     def built_before(self, core: str, round_: int) -> bool:
-        """Whether a round before ``round_`` built a child with this core."""
+        """Whether a round before ``round_`` built a child with this core. What is held back is of ``round_`` or later."""
         query = "SELECT 1 FROM build WHERE json_extract(data, '$.record.core') = ? AND round < ? LIMIT 1"
         return self._db.execute(query, (core, round_)).fetchone() is not None
 
+    def built(self, child: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The first proposal and build whose child's digest begins with ``child``, or ``None``.
+
+        Raises:
+            ProjectError: several children's digests begin so.
+        """
+        self.flush()
+        query = (
+            "SELECT build.data, propose.data, MIN(build.round) FROM build JOIN propose USING (round) WHERE"
+            " substr(json_extract(build.data, '$.child'), 1, ?) = ? GROUP BY json_extract(build.data, '$.child') LIMIT 2"
+        )
+        found = self._db.execute(query, (len(child), child)).fetchall()
+        if len(found) > 1:
+            raise ProjectError("several generations begin with this", value=child, todo="give more digits")
+        return (msgspec.json.decode(found[0][1]), msgspec.json.decode(found[0][0])) if found else None
+
     def forget(self, round_: int) -> None:
         """Drop an open round, which then begins anew."""
+        self.flush()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for verb in VERBS:

@@ -6,6 +6,7 @@ warden itself makes the move: this module asks for it and shows the result.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from upwright.errors import StorageError, WardenError
 from upwright.prove import Answerer, drive
 from upwright.prove import Door as ProofDoor
 from upwright.records import Decision, Verdict
+from upwright.warden.ledger import FILE
 
 
 class Door(ProofDoor, Protocol):
@@ -28,6 +30,30 @@ class Door(ProofDoor, Protocol):
     def approve(self, test: int, by: str) -> None: ...
     def refuse(self, test: int, by: str, why: str) -> None: ...
     def note(self, kind: str, data: Mapping[str, Any]) -> None: ...
+
+
+class Pointers:
+    """What the warden says of the champion, asked again only when its ledger has changed, whoever changed it.
+
+    Args:
+        home: the warden's; an append to the ledger there makes its file longer.
+    """
+
+    def __init__(self, door: Door, home: Path) -> None:
+        self._door, self._ledger = door, f"{home}/{FILE}"
+        self._seen: tuple[int, ...] = ()
+        self._status: dict[str, Any] = {}
+
+    def status(self) -> dict[str, Any]:
+        """As the door's."""
+        try:
+            facts = os.stat(self._ledger)
+            now = facts.st_ino, facts.st_size, facts.st_mtime_ns
+        except OSError:
+            return self._door.status()
+        if now != self._seen:  # taken before asking: what is appended meanwhile is seen next time
+            self._seen, self._status = now, self._door.status()
+        return self._status
 
 
 def settle(door: Door, verdict: Verdict, child: str, answerer: Answerer) -> bool:

@@ -323,5 +323,5 @@ def tree_digest(files: Mapping[str, str]) -> str:
 
 def derive_seed(*parts: object) -> int:
     """A 63-bit seed from any printable parts; the same parts give the same seed."""
-    text = "\x1f".join(str(p) for p in parts)
+    text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from upwright.drafts import Child, Draft
 from upwright.engines.base import Engine
 from upwright.errors import RuntimeFailure, UpwrightError
 from upwright.jobs import Exam, answer_job, evaluate_job
@@ -44,11 +45,12 @@ class Runner:
             self._exams = {digest: self._examine("evaluate", digest, self._settings.practice, self._settings.samples)}
         return self._exams[digest]
 
-    def screen(self, champion: str, child: str) -> Screen:
+    def screen(self, champion: str, child: Child) -> Screen:
         """A child against the champion on the part of the exam that is for screening."""
         before = self.champion_exams(champion)
         try:
-            after = self._examine("prove", child, min(self._settings.practice, self._settings.screen), 0)
+            n = min(self._settings.practice, self._settings.screen)
+            after = self._examine("prove", child.digest, n, 0, child.draft)
         except RuntimeFailure as error:
             self.blame(error, champion)
             return Screen(0.0, {}, 0, 0, False, f"screened out: it cannot be run: {error.what}")
@@ -56,13 +58,13 @@ class Runner:
         charter = self._charter
         return screen(cards[0], cards[1], charter.objective, charter.minimum_gain, charter.protected)
 
-    def _examine(self, verb: str, digest: str, n: int, samples: int) -> dict[str, Exam]:
+    def _examine(self, verb: str, digest: str, n: int, samples: int, draft: Draft | None = None) -> dict[str, Exam]:
         found = {}
         for name in (self._charter.objective, *self._charter.protected):
             objective = name == self._charter.objective
             tasks = n if objective else max(self._settings.screen // 2, 1)
             sizes = (tasks, self._settings.practice // 4, samples if objective else 0)
-            found[name] = self.job(verb, evaluate_job, digest, name, sizes)
+            found[name] = self.job(verb, evaluate_job, digest, name, sizes, draft)
             self._past.spend(found[name].card.tokens)
         return found
 

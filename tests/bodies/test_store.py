@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upwright.bodies import blobs
-from upwright.bodies.store import Store, check_path
+from upwright.bodies.store import Store
+from upwright.bodies.tree import check_path
 from upwright.errors import BodyError, ProjectError, StorageError
 from upwright.records import Proposal, tree_digest
 

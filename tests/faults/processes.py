@@ -74,12 +74,12 @@ def _at_row(verb: str, number: int, nth: int, after: bool) -> Trap:
     def trap(patch: pytest.MonkeyPatch) -> None:
         write, left = Journal.write, [nth]
 
-        def trapped(self: Journal, name: str, round_: int, data: dict[str, object]) -> None:
+        def trapped(self: Journal, name: str, round_: int, data: dict[str, object], **how: bool) -> None:
             left[0] -= name == verb
             struck = name == verb and left[0] == 0
             if struck and not after:
                 strike(number)
-            write(self, name, round_, data)
+            write(self, name, round_, data, **how)
             if struck and after:
                 strike(number)
 

@@ -55,7 +55,7 @@ def test_a_full_disk_at_any_moment(small: Path | None, tmp_path: Path) -> None:
         assert "Traceback" not in said, said
         assert code == 0 or "error:" in said
         ballast.unlink()
-    assert set(codes) <= {0, 6}, codes
+    assert set(codes) <= {0, 6}, (codes, said)
     assert 6 in codes
     code, said = start(project, tmp_path / "out.log")
     assert code == 0, said
@@ -76,8 +76,8 @@ def test_no_space_inside(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         write = Journal.write
 
-        def fill(self: Journal, name: str, round_: int, data: dict[str, object]) -> None:
-            write(self, name, round_, data)
+        def fill(self: Journal, name: str, round_: int, data: dict[str, object], **how: bool) -> None:
+            write(self, name, round_, data, **how)
             if name == {"evaluate": "none", "build": "propose", "prove": "build", "promote": "prove"}[verb]:
                 begin()
 

@@ -623,3 +623,13 @@ def test_a_write_that_fails_ends_the_warden_and_loses_nothing(warden, home, monk
     warden.__init__(home)
     assert warden.status()["stopped"] == "x"
     assert verify_home(home).ok
+
+
+def test_a_process_that_leaves_its_warden_behind_does_not_complain(home):
+    """The warden outlives the process that started it; nothing is said at its end (ResourceWarning)."""
+    code = "import sys; from pathlib import Path; from upwright.warden.door import Door; Door.open(Path(sys.argv[1]))"
+    command = [sys.executable, "-X", "dev", "-W", "always::ResourceWarning", "-c", code + ".close()", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Door.open(home) as door:
+        assert door.status()["genesis"] == G, "it is still there"

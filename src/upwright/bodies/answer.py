@@ -130,6 +130,12 @@ def _warden_check(spec: Mapping[str, Any], text: str) -> bool:
 def _answer(case: Case) -> Answer:
     pick = case.pick
     assert pick is not None
+    if len(case.spent) == 1:  # positional and without sums: most answers are one completion
+        c = case.spent[0]
+        return Answer(
+            case.question.id, pick.text.strip(), pick.finish, c.prompt_tokens, c.completion_tokens, c.seconds,
+            pick.logprob, case.share, len(case.drawn), c.money, pick.failure,
+        )  # fmt: skip
     return Answer(
         task_id=case.question.id,
         text=pick.text.strip(),

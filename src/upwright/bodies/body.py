@@ -29,6 +29,9 @@ PARTS = (
 )
 """The parts a body may have; it need not have every one."""
 
+TEXTS = ("prompt.md", "inference.toml", "memory.jsonl", "training.toml", "improver.toml")
+"""Text parts that nothing reads but through :class:`Body`: a body may have others than its directory."""
+
 T = TypeVar("T")
 
 
@@ -128,6 +131,12 @@ class Training:
     sampling_temperature: float = 0.8
     samples: int = 6
 
+    def __post_init__(self) -> None:
+        for name in ("rehearsal", "real"):
+            share = getattr(self, name)
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} is a share of the examples, at least 0 and less than 1 (got {share!r})")
+
 
 class Body:
     """A body directory.
@@ -135,17 +144,23 @@ class Body:
     Args:
         root: the directory.
         digest: the generation it is a checkout of, or ``None`` for a scratch body.
+        texts: parts of :data:`TEXTS` that it has instead of the directory's, ``None`` for one that it lacks: a
+            candidate that nobody has written to the disk yet. ``root`` is then its parent's, and ``digest`` its own.
     """
 
-    def __init__(self, root: Path, digest: str | None = None) -> None:
+    def __init__(self, root: Path, digest: str | None = None, texts: Mapping[str, str | None] | None = None) -> None:
         self.root = Path(root)
         self.digest = digest
+        self._texts = texts or {}
+        self._own: dict[str, object] = {}
 
     def __repr__(self) -> str:
         return f"Body({str(self.root)!r}, {self.digest and self.digest[:12]!r})"
 
     def has(self, part: str) -> bool:
         """Whether the part is there."""
+        if part in self._texts:
+            return self._texts[part] is not None
         return os.path.exists(f"{self.root}/{part}")
 
     @property
@@ -173,6 +188,8 @@ class Body:
 
     def _part(self, name: str, parse: Callable[[str, str], T], absent: Callable[[], T]) -> T:
         """A text part, parsed; those of a stored generation are parsed once for as long as the file is the same."""
+        if name in self._texts:
+            return self._candidates(name, parse, absent)
         path = f"{self.root}/{name}"
         try:
             facts = os.stat(path)
@@ -187,6 +204,13 @@ class Body:
                 _parsed.clear()
             _parsed[key] = found
         return found
+
+    def _candidates(self, name: str, parse: Callable[[str, str], T], absent: Callable[[], T]) -> T:
+        """A part of a candidate that is not on the disk, parsed once."""
+        if name not in self._own:
+            text = self._texts[name]
+            self._own[name] = absent() if text is None else parse(text, name)
+        return cast(T, self._own[name])
 
 
 _KEPT = 64

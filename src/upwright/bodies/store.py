@@ -22,19 +22,17 @@ import json
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from upwright.bodies.blobs import Blobs, fsync, guard
 from upwright.bodies.body import PARTS
+from upwright.bodies.tree import Changes, changed, files_of
 from upwright.errors import BodyError, ProjectError, StorageError
 from upwright.records import Generation, Proposal, canonical_json, from_json, to_json, tree_digest
-
-Changes = Mapping[str, bytes | Path | None]
-"""Path inside the body → new bytes, a file to take them from, or ``None`` to delete (a folder when it ends in ``/``)."""
 
 _KNOWN = 16
 """How many records are remembered, as long as their files do not change."""
@@ -51,39 +49,12 @@ def _stamp(path: str | Path) -> tuple[int, ...]:
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def check_path(path: str) -> str:
-    """``path`` when it may name a file of a body.
-
-    Raises:
-        BodyError: it is absolute, climbs out, has an odd character, or lies outside :data:`PARTS`.
-    """
-    pieces = path.split("/")
-    if any(p in ("", ".", "..") for p in pieces) or any(c in path for c in "\0\n\\"):
-        raise BodyError("not a path inside a body", value=path, todo="use a plain POSIX path such as prompt.md")
-    if not (path in PARTS or (len(pieces) > 1 and pieces[0] + "/" in PARTS)):
-        raise BodyError("a body has no such part", value=path, todo=f"parts are {', '.join(PARTS)}")
-    return path
-
-
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    """Every file of a body directory as ``(POSIX path, file)``; ``__pycache__`` is left out, nothing else is."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(f for f in folders if f != "__pycache__")
-        here = Path(folder)
-        for name in [*folders, *sorted(names)]:
-            path = here / name
-            inside = path.relative_to(root).as_posix()
-            if path.is_symlink():
-                raise BodyError(
-                    "a body holds files, not symbolic links", value=inside, todo="put the file itself there"
-                )
-            if name in folders:
-                if here == root and name + "/" not in PARTS:
-                    raise BodyError("a body has no such part", value=name + "/", todo=f"parts are {', '.join(PARTS)}")
-            elif not path.is_file():
-                raise BodyError("a body holds plain files only", value=inside, todo="remove the device, pipe or socket")
-            else:
-                yield check_path(inside), path
+def _sizes(places: Iterable[str]) -> dict[str, int]:
+    """Bytes of each file; empty when one of them is gone."""
+    try:
+        return {place: os.stat(place).st_size for place in places}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
 
 
 class Store:
@@ -100,6 +71,7 @@ class Store:
         self.blobs = Blobs(self.root / "blobs", self.root / "tmp")
         self._generations, self._checkouts = self.root / "generations", self.root / "checkouts"
         self._known: OrderedDict[str, tuple[tuple[int, ...], Generation]] = OrderedDict()
+        self._places: OrderedDict[str, tuple[Path, dict[str, int]]] = OrderedDict()
         with guard("make the store", self.root):
             for folder in (self.blobs.root, self.blobs.scratch, self._generations, self._checkouts):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +94,7 @@ class Store:
         """
         if not directory.is_dir():
             raise BodyError("there is no body directory", value=str(directory), todo="give a directory with a body")
-        files = {inside: self.blobs.take(path, may_link=False) for inside, path in _files(directory)}
+        files = {inside: self.blobs.take(path, may_link=False) for inside, path in files_of(directory)}
         if not files:
             raise BodyError("the body is empty", value=str(directory), todo=f"add at least one of {', '.join(PARTS)}")
         return self._record(files, parent, proposal, note or {}, durable)
@@ -144,23 +116,7 @@ class Store:
             BodyError: a path that no body can have, or a source file that is not there.
             StorageError: the disk is full, read-only or not ours.
         """
-        files = dict(parent.files)
-        for path, value in changes.items():
-            if value is None:
-                doomed = [p for p in files if p == path or (path.endswith("/") and p.startswith(path))]
-                for gone in doomed:
-                    del files[gone]
-                continue
-            check_path(path)
-            if isinstance(value, bytes):
-                files[path] = self.blobs.put(value)
-            elif value.is_file():
-                files[path] = self.blobs.take(value, may_link=not value.is_symlink())
-            else:
-                raise BodyError(
-                    f"there is no file to take {path} from", value=str(value), todo="the lever must write it"
-                )
-        _check_nesting(files, changes)
+        files = changed(parent, changes, self._put)
         return self._record(files, parent.digest, proposal, note or {}, durable)
 
     def sync(self, generation: Generation | str) -> None:
@@ -232,10 +188,13 @@ class Store:
 
     def checkout(self, name: str) -> Path:
         """A generation as a directory, made once and reused. Its files are read-only hard links: copy to change."""
+        if (place := self._places.get(name)) is not None and _sizes(place[1]) == place[1]:
+            return place[0]
         generation = self.get(name)
         target = Path(f"{self._checkouts}/{generation.digest}")
         with guard("check out a generation", target):
             if self._whole(generation, target):
+                self._remember_place(generation, target)
                 return target
             if os.path.lexists(target):
                 self._clear(target)
@@ -311,10 +270,23 @@ class Store:
 
     # ---- inside -----------------------------------------------------------------------------
 
+    def _put(self, path: str, value: bytes | Path) -> str:
+        if isinstance(value, bytes):
+            return self.blobs.put(value)
+        if value.is_file():
+            return self.blobs.take(value, may_link=not value.is_symlink())
+        raise BodyError(f"there is no file to take {path} from", value=str(value), todo="the lever must write it")
+
     def _remember(self, generation: Generation, stamp: tuple[int, ...]) -> None:
         self._known[generation.digest] = stamp, generation
         if len(self._known) > _KNOWN:
             self._known.popitem(last=False)
+
+    def _remember_place(self, generation: Generation, target: Path) -> None:
+        """A checkout that is whole, with the sizes of its files."""
+        self._places[generation.digest] = target, _sizes(f"{target}/{path}" for path in generation.files)
+        if len(self._places) > _KNOWN:
+            self._places.popitem(last=False)
 
     def _meta(self, digest: str) -> Path:
         return Path(f"{self._generations}/{digest}.json")
@@ -379,13 +351,3 @@ class Store:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def _check_nesting(files: Mapping[str, str], changes: Changes) -> None:
-    """No changed path may be both a file and a folder."""
-    for path in changes:
-        if path not in files:
-            continue
-        above = {str(p) for p in PurePosixPath(path).parents} & files.keys() if "/" in path else ()
-        if above or any(p.startswith(path + "/") for p in files):
-            raise BodyError("a name is both a file and a folder", value=path, todo="delete the one that is in the way")

@@ -257,13 +257,14 @@ def diff(context: typer.Context, old: Gen, new: Gen, as_json: Json = False) -> N
     from rich.text import Text
 
     from upwright.bodies.store import Store
+    from upwright.drafts import recover
     from upwright.lineage import read_lineage
     from upwright.web.diffs import compare
 
     project = project_of(context)
     line = read_lineage(project)
     store = Store(project.state / "store")
-    a, b = (store.get(line.resolve(name)) for name in (old, new))
+    a, b = (recover(project, store, line.resolve(name)) for name in (old, new))
     found = compare(store, a, b)
     if as_json:
         emit("diff", {"old": a.digest, "new": b.digest, "files": found})

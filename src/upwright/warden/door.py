@@ -7,6 +7,7 @@ Every call may be repeated: when the warden's process was killed, the client sta
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -45,6 +46,23 @@ MOST_BYTES = 64 * 1024 * 1024
 """Longest request or reply."""
 STARTED: list[subprocess.Popen[bytes]] = []
 """Wardens that this process started; they outlive the door that started them, and are reaped here."""
+
+
+def _reap() -> None:
+    """Let go of wardens that have ended."""
+    STARTED[:] = [process for process in STARTED if process.poll() is None]
+
+
+@atexit.register
+def _leave() -> None:
+    """Wardens may outlive this process too: those still at work are nobody's to wait for from now on."""
+    for process in STARTED:
+        if process.poll() is None:
+            process.returncode = 0
+
+
+DISK = 4
+"""Exit code of a warden that could not start because the disk is full or read-only."""
 START_SECONDS, CALL_SECONDS, ATTEMPTS = 60.0, 1800.0, 4
 
 
@@ -192,6 +210,7 @@ class Door:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        _reap()
 
     def __enter__(self) -> Door:
         return self
@@ -269,14 +288,17 @@ def _start(home: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "upwright.warden", "serve", "--home", str(home)]
     with open(home / "warden.log", "ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    STARTED[:] = [p for p in STARTED if p.poll() is None] + [process]
+    _reap()
+    STARTED.append(process)
     return process
 
 
 def _raise_start_error(process: subprocess.Popen[bytes] | None, home: Path) -> None:
-    """Say why the process ended: it writes its last error beside the log."""
+    """Say why the process ended: it writes its last error beside the log, where it can write."""
     if process is None:
         return
+    if process.returncode == DISK:
+        raise Refusal("the warden cannot write", code="disk", value=str(home), todo="free space, then again")
     try:
         error = json.loads((home / "people" / "start_error.json").read_bytes())
     except (OSError, ValueError):

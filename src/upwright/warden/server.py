@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -17,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from upwright.warden.canon import canonical_json, write_atomic
-from upwright.warden.door import CALLS, MOST_BYTES, peer_uid, socket_path
+from upwright.warden.door import CALLS, DISK, MOST_BYTES, peer_uid, socket_path
 from upwright.warden.errors import GraderError, Refusal, VaultError, WardenFault
 from upwright.warden.kernel import Warden
 
@@ -43,12 +44,21 @@ def serve(home: Path, idle_seconds: float = IDLE_SECONDS) -> int:
         if isinstance(e, Refusal) and e.code == "busy":
             return BUSY
         if error_file.parent.is_dir():
-            write_atomic(error_file, canonical_json(_error(e)), durable=False)
-        print(e, file=sys.stderr)
+            with contextlib.suppress(OSError):
+                write_atomic(error_file, canonical_json(_error(e)), durable=False)
+        _log(e)
         return 1
+    except OSError as e:
+        _log(e)
+        return DISK
     error_file.unlink(missing_ok=True)
     path = socket_path(home)
-    listener = _listen(path)
+    try:
+        listener = _listen(path)
+    except OSError as e:
+        warden.close()
+        _log(e)
+        return DISK
     try:
         Server(warden, listener, idle_seconds).run()
     finally:
@@ -56,6 +66,12 @@ def serve(home: Path, idle_seconds: float = IDLE_SECONDS) -> int:
         listener.close()
         warden.close()
     return 0
+
+
+def _log(text: object) -> None:
+    """Write to the log, where the disk takes it."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{text}\n".encode())
 
 
 def _listen(path: Path) -> socket.socket:
@@ -155,14 +171,14 @@ def reply_to(warden: Warden, line: bytes) -> bytes:
     except WardenFault as e:
         result = {"error": _error(e)}
     except OSError as e:
-        traceback.print_exc()
+        _log(traceback.format_exc())
         result = {
             "error": _error(
                 Refusal("the warden cannot write", code="disk", value=e.strerror, todo="free space, then again")
             )
         }
     except Exception as e:
-        traceback.print_exc()
+        _log(traceback.format_exc())
         what = f"the warden could not do this ({type(e).__name__})"
         result = {"error": _error(Refusal(what, todo="see warden.log"))}
     return canonical_json(result) + b"\n"
