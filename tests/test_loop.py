@@ -40,7 +40,7 @@ def test_every_fate(whole: tuple[Project, list[Event]]) -> None:
         "screened out",
         "it changes nothing",
         "could not be built",
-        "INSUFFICIENT",
+        "REJECT",
         "an earlier candidate was the same body, byte for byte",
         "PROMOTE",
     ]
