@@ -15,7 +15,7 @@ from test_rejection import able, grown, trainable_body
 
 from upwright.bodies.body import Body
 from upwright.errors import BuildError, Stopped
-from upwright.levers import _domain, consensus
+from upwright.levers import _domain
 from upwright.levers._domain import REHEARSED
 from upwright.levers._labels import DOUBT, RECORD, measured, read_rounds, render_rounds
 from upwright.levers.base import Situation
@@ -251,7 +251,7 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     cut.stop_after = 2
     with pytest.raises(Stopped):
         Consensus().build(parent, wanted, cut)
-    assert (cut.scratch / "votes.json").exists()
+    assert (cut.scratch / "votes-0.json").exists()
     again = Ballots(tmp_path / "cut", parent)
     resumed = Consensus().build(parent, wanted, again)
     assert fingerprint(resumed) == fingerprint(whole)
@@ -262,5 +262,15 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert third.heard == [], "trained before: no step again"
 
 
-def test_the_settings_are_within_reason() -> None:
-    assert 0 < consensus.SHARES[0] < consensus.SHARES[1] <= 1
+def test_batches_of_votes_are_not_asked_for_again(tmp_path: Path, parent: Body, trainer: FakeTrainer) -> None:
+    whole = Ballots(tmp_path / "whole", parent)
+    wanted = Consensus().build(parent, proposal(parent), whole)
+    cut = Ballots(tmp_path / "cut", parent)
+    cut.stop_after = 2
+    with pytest.raises(Stopped):
+        Consensus().build(parent, proposal(parent), cut)
+    assert cut.asked == whole.asked[: 90 + 48]
+    again = Ballots(tmp_path / "cut", parent)
+    resumed = Consensus().build(parent, proposal(parent), again)
+    assert again.asked == whole.asked[90 + 48 :]
+    assert fingerprint(resumed) == fingerprint(wanted)

@@ -263,3 +263,32 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     third = Ballots(tmp_path / "cut", parent, chance=growing)
     Distillation().build(parent, wanted, third)
     assert "training" not in {note for _, _, note in third.heard}
+
+
+def test_batches_of_labels_are_not_asked_for_again(tmp_path: Path, parent: Body, trainer: FakeTrainer) -> None:
+    wanted = proposal(parent, rounds=1)
+    whole = Ballots(tmp_path / "whole", parent)
+    built = Distillation().build(parent, wanted, whole)
+    cut = Ballots(tmp_path / "cut", parent)
+    cut.stop_after = 2
+    with pytest.raises(Stopped):
+        Distillation().build(parent, wanted, cut)
+    assert cut.asked == whole.asked[: 2 * 80 + 48]
+    again = Ballots(tmp_path / "cut", parent)
+    resumed = Distillation().build(parent, wanted, again)
+    assert again.asked == whole.asked[2 * 80 + 48 :]
+    assert fingerprint(resumed) == fingerprint(built)
+
+
+def test_a_later_round_with_too_few_labels_leaves_the_one_before(
+    tmp_path: Path, parent: Body, trainer: FakeTrainer
+) -> None:
+    """After the first training its answers no longer agree: what the first round made stands, and the note says why."""
+
+    def chance(body: Body, task: Task) -> float:
+        helped = bool(body.memory and body.inference.memory)
+        return (0.2 + 0.05 * helped) if read_data(body) else (0.5 + 0.45 * helped)
+
+    built = Distillation().build(parent, proposal(parent, share=0.75), Ballots(tmp_path / "w", parent, chance=chance))
+    assert len(built.note["rounds"]) == 1
+    assert built.note["ended early"].startswith("round 2 was not trained: ")

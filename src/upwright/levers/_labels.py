@@ -35,6 +35,8 @@ LEVEL = 0.8
 """Level of the intervals by which a fall counts as clear: one-sided 90 %."""
 LEAST = 8
 """Labels that it takes to train."""
+AT_ONCE = 48
+"""Tasks that are labelled between two looks at the disk; an interrupted build goes on at the first batch that is not there."""
 Start = Literal["base", "champion"]
 DOUBT = "its own labels are not to be believed"
 """What the error of a build that stops on its labels begins with; the lever proposes nothing more on that parent."""

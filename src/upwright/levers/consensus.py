@@ -27,6 +27,7 @@ from upwright.bodies.body import Body, Training
 from upwright.errors import BuildError
 from upwright.levers._domain import REHEARSED, behaviour, learn, remembered, unseen
 from upwright.levers._labels import (
+    AT_ONCE,
     DOUBT,
     RECORD,
     LabelRound,
@@ -180,7 +181,7 @@ class Consensus:
         path = workshop.scratch / "measured.json"
         if path.exists():
             return msgspec.json.decode(path.read_bytes(), type=tuple[Asked, LabelRound])
-        workshop.progress(0, 2, "voting on the gold probe")
+        workshop.progress(0, len(probe), "voting on the gold probe")
         asked = _ask(parent, probe, settings, proposal.seed, workshop)
         scores = [
             workshop.practice.score(found.text, task)
@@ -194,15 +195,11 @@ class Consensus:
     def _labels(
         self, parent: Body, tasks: Sequence[Task], plan: tuple[ConsensusSettings, Proposal], workshop: Workshop
     ) -> tuple[list[Datum], dict[str, float]]:
-        """The majority's answers where the majority is large enough, and how the votes spread; kept in scratch."""
+        """The majority's answers where the majority is large enough, and how the votes spread."""
         settings, proposal = plan
-        path = workshop.scratch / "votes.json"
-        if path.exists():
-            return msgspec.json.decode(path.read_bytes(), type=tuple[list[Datum], dict[str, float]])
-        workshop.progress(1, 2, f"voting on {len(tasks)} tasks")
-        seed = derive_seed(proposal.seed, "votes")
-        sampled = workshop.sample(parent, tasks, settings.samples, seed, settings.temperature)
-        votes = [vote([text for text, _ in answers]) for answers in sampled]  # the scores are not looked at
+        votes: list[Vote | None] = []
+        for start in range(0, len(tasks), AT_ONCE):
+            votes += _votes(parent, tasks[start : start + AT_ONCE], (start, len(tasks)), plan, workshop)
         check = f"majority of {settings.samples} own answers"
         fresh = [
             Datum(task.input, v.text, task.skill, proposal.parent, check, Rung.CONSENSUS.value, round(v.share, 3))
@@ -211,7 +208,6 @@ class Consensus:
         ]
         every = [v for v in votes if v is not None]
         spread = {"distinct": _mean([v.distinct for v in every]), "entropy": _mean([v.entropy for v in every])}
-        keep(path, (fresh, spread))
         return fresh, spread
 
     def _watch(
@@ -233,6 +229,23 @@ class Consensus:
         if now["entropy"] < COLLAPSE * was["entropy"] and now["answers right"] <= was["answers right"]:
             raise BuildError(f"{DOUBT}: consensus collapse, surer than before and no more often right", value=facts)
         return facts
+
+
+def _votes(
+    parent: Body, tasks: Sequence[Task], at: tuple[int, int], plan: tuple[ConsensusSettings, Proposal],
+    workshop: Workshop,
+) -> list[Vote | None]:  # fmt: skip
+    """The parent's majorities on one batch of tasks, which begins at a place among all; kept in scratch."""
+    settings, proposal = plan
+    path = workshop.scratch / f"votes-{at[0]}.json"
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=list[Vote | None])
+    workshop.progress(*at, "voting")
+    seed = derive_seed(proposal.seed, "votes")
+    sampled = workshop.sample(parent, tasks, settings.samples, seed, settings.temperature)
+    votes = [vote([text for text, _ in answers]) for answers in sampled]  # the scores are not looked at
+    keep(path, votes)
+    return votes
 
 
 def _ask(body: Body, probe: Sequence[Task], settings: ConsensusSettings, seed: int, workshop: Workshop) -> Asked:

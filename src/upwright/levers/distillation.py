@@ -16,6 +16,7 @@ the base weights, or from the champion's adapter where there is one, and says wh
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ from upwright.bodies.body import Body, Memory, Prompt, Training, render_memory, 
 from upwright.errors import BuildError
 from upwright.levers._domain import REHEARSED, behaviour, learn, remembered, unseen
 from upwright.levers._labels import (
+    AT_ONCE,
     RECORD,
     LabelRound,
     doubt,
@@ -96,7 +98,7 @@ class Distillation:
     name = "distillation"
     parts: tuple[str, ...] = ("model/adapter/", "inference.toml", "prompt.md", "training.toml")
     needs_weights = True
-    seconds = 700.0
+    seconds = 800.0
     rung = Rung.CONSENSUS
 
     def propose(self, situation: Situation) -> Proposal | None:
@@ -228,7 +230,7 @@ class _Build:
             )
         if why := doubt([*self.earlier, *self.rounds], seen.labels, settings.floor):
             return why
-        fresh = remembered(self.workshop.scratch / folder / "labels.json", lambda: self._labels(number))
+        fresh = self._labels(number)
         labels = labelled(seen.labels, [datum.agree for datum in fresh])
         data = merge(self.data, fresh)
         self.kept = remembered(
@@ -278,19 +280,27 @@ class _Build:
         return seen
 
     def _labels(self, number: int) -> list[Datum]:
-        """What the amplified body says to this round's tasks, where enough of it agrees. No score is looked at."""
-        settings, helped = self.settings, self._helped()
-        tasks = self.tasks[number - 1 :: settings.rounds]
+        """What the amplified body says to this round's tasks, where enough of it agrees; kept in scratch, batch by batch."""
+        tasks = self.tasks[number - 1 :: self.settings.rounds]
+        folder, helped, fresh = self.workshop.scratch / f"round-{number}", self._helped(), []
+        for start in range(0, len(tasks), AT_ONCE):
+            self.workshop.progress(start, len(tasks), f"round {number}: labelling")
+            some = tasks[start : start + AT_ONCE]
+            ask = functools.partial(self._agreed, helped, some, number)
+            fresh += remembered(folder / f"labels-{start}.json", ask)
+        return fresh
+
+    def _agreed(self, helped: Body, tasks: Sequence[Task], number: int) -> list[Datum]:
+        """Labels for tasks. No score is looked at."""
+        settings = self.settings
         said = [outcome.answer for outcome in self.workshop.evaluate(helped, tasks, self.seed).outcomes]
         check = f"vote of {settings.samples} amplified answers" + (f", round {number}" if number > 1 else "")
+        by, rung = self.proposal.parent, Rung.CONSENSUS.value
         return [
-            Datum(
-                task.input, answer.text, task.skill, self.proposal.parent, check, Rung.CONSENSUS.value,
-                round(answer.vote_share or 0.0, 3),
-            )
+            Datum(task.input, answer.text, task.skill, by, check, rung, round(answer.vote_share or 0.0, 3))
             for task, answer in zip(tasks, said, strict=True)
             if _agreed(answer, task, settings.share)
-        ]  # fmt: skip
+        ]
 
     def form(self) -> tuple[Changes, dict[str, Price]]:
         """The child bare, or with the help that the parent has now: the higher score, bare on a near tie."""
