@@ -18,7 +18,14 @@ BUILT_IN = {
     "memory": "upwright.levers.memory:MemoryDeltas",
     "rejection": "upwright.levers.rejection:Rejection",
     "training": "upwright.levers.training:TrainingRecipe",
+    "grpo": "upwright.levers.grpo:Grpo",
 }
+
+CONTROLS = {
+    "grpo-format": "upwright.levers.grpo:format_reward",
+    "grpo-random": "upwright.levers.grpo:random_reward",
+}
+"""Control arms: levers to compare with. A run has them only where they are named."""
 
 
 def _built_in(where: str) -> Factory:
@@ -41,11 +48,11 @@ def _installed(point: EntryPoint) -> Factory:
 def registry() -> dict[str, Factory]:
     """Every installed lever by name; a lever's module is imported when its factory is called."""
     found = {point.name: _installed(point) for point in entry_points(group=GROUP)}
-    return found | {name: _built_in(where) for name, where in BUILT_IN.items()}
+    return found | {name: _built_in(where) for name, where in {**CONTROLS, **BUILT_IN}.items()}
 
 
 def instances(own: Mapping[str, Lever], named: Sequence[str]) -> dict[str, Lever]:
-    """The levers of a run by name: its own, then those that upwright.toml names, or all that are installed.
+    """The levers of a run by name: its own, then those that upwright.toml names, or all that are installed but controls.
 
     Raises:
         ProjectError: a named lever is neither.
@@ -55,7 +62,8 @@ def instances(own: Mapping[str, Lever], named: Sequence[str]) -> dict[str, Lever
         if name not in installed and name not in own:
             known = ", ".join(sorted({*installed, *own}))
             raise ProjectError("upwright.toml: there is no such lever", value=name, todo=f"known levers: {known}")
-    return {**own, **{name: installed[name]() for name in named or sorted(installed) if name not in own}}
+    chosen = named or [name for name in sorted(installed) if name not in CONTROLS]
+    return {**own, **{name: installed[name]() for name in chosen if name not in own}}
 
 
 def may_use(lever: Lever, may_change: Sequence[str], trainable: bool) -> bool:
