@@ -31,8 +31,8 @@ from upwright.records import derive_seed
 
 Tell = Callable[[float, str], None]
 """Told what part of the work at hand is done, in [0, 1], and what is being done; may raise to stop."""
-MICRO = 16
-"""Most rows in one forward pass."""
+MICRO = 2048
+"""Most tokens, with padding, in one forward pass; one row at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,9 @@ class Policy:
         plan = []
         for start in range(0, len(rows), size):
             part = sorted(rows[start : start + size], key=lambda row: len(row[0].prompt) + len(row[0].tokens))
-            plan.append([self._micro(part[i : i + MICRO]) for i in range(0, len(part), MICRO)])
+            longest = len(part[-1][0].prompt) + len(part[-1][0].tokens)
+            most = max(1, MICRO // longest)
+            plan.append([self._micro(part[i : i + most]) for i in range(0, len(part), most)])
         return plan
 
     def _micro(self, rows: Sequence[tuple[Written, float]]) -> _Micro:
