@@ -99,7 +99,9 @@ class Practising:
 
     def remember(self) -> Any:
         """Counts so far and a line for every answer that was trained on."""
-        return {"taken": self.taken, "useful": self.useful, "rehearsed": self.rehearsed, "lines": self.lines}
+        return {
+            "taken": dict(self.taken), "useful": dict(self.useful), "rehearsed": self.rehearsed, "lines": self.lines,
+        }  # fmt: skip
 
     def recall(self, kept: Any) -> None:
         """Take up what :meth:`remember` gave."""
