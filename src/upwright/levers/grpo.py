@@ -93,6 +93,7 @@ class Grpo:
     def __init__(self, reward: Reward = "task") -> None:
         self.reward: Reward = reward
         self.name = "grpo" if reward == "task" else f"grpo-{reward}"
+        self.rung = _rung(reward)
 
     def propose(self, situation: Situation) -> Proposal | None:
         """The body's own LoRA recipe; after an attempt that failed, smaller and more steps."""
