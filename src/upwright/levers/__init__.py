@@ -22,11 +22,14 @@ BUILT_IN = {
     "rejection": "upwright.levers.rejection:Rejection",
     "training": "upwright.levers.training:TrainingRecipe",
     "reasoning": "upwright.levers.reasoning:Reasoning",
+    "grpo": "upwright.levers.grpo:Grpo",
 }
 
 CONTROLS = {
     "frozen": "upwright.levers.frozen:Frozen",
     "gold": "upwright.levers.training:gold_only",
+    "grpo-format": "upwright.levers.grpo:format_reward",
+    "grpo-random": "upwright.levers.grpo:random_reward",
 }
 """Control arms: levers to compare with. A run has them only where they are named."""
 

@@ -261,13 +261,21 @@ def _answer_loss(model: Any, batch: dict[str, Any]) -> Any:
     """Mean cross-entropy, in nats, over the answer tokens of a batch (a scalar)."""
     import torch
 
+    return torch.nn.functional.cross_entropy(*answer_logits(model, batch))
+
+
+def answer_logits(model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
+    """Logits (answer tokens, vocabulary), float32, and the tokens themselves (answer tokens,), row after row.
+
+    Args:
+        batch: of :func:`_collate`.
+    """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = next(causal.parameters()).device
     ids, mask, labels = (batch[k].to(device) for k in ("input_ids", "attention_mask", "labels"))
     hidden = causal.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state  # [B, L, d]
     wanted = labels[:, 1:] != -100  # [B, L − 1]
-    logits = causal.lm_head(hidden[:, :-1][wanted]).float()  # [answer tokens, vocabulary]
-    return torch.nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
+    return causal.lm_head(hidden[:, :-1][wanted]).float(), labels[:, 1:][wanted]
 
 
 class _Watch:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from upwright.bodies.body import Body
 from upwright.bodies.runtimes.base import Completion, Message, Progress, Request
 from upwright.errors import BodyError, MissingExtra, ModelError, RuntimeFailure
 from upwright.records import Failure, FailureKind, Finish, derive_seed
+
+if TYPE_CHECKING:
+    from upwright.bodies.runtimes._decode import Row
 
 CACHE_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}
 """Bytes of keys and values kept at once, by device; the same on every machine, so that batches are too."""
@@ -74,6 +77,22 @@ class TransformersRuntime:
 
     def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[list[Completion]]:
         """Complete every request ``n`` times; see :class:`~upwright.bodies.runtimes.base.Runtime`."""
+        total = sum(r.n for r in requests)
+        rows, lengths = self.write(requests, progress)
+        results: list[list[Completion]] = [[] for _ in requests]
+        for row, text in zip(rows, self.texts(rows)):
+            results[row.request].append(_completion(row, text))
+        for result, request, length in zip(results, requests, lengths):
+            _fill(result, request, length, self._context)
+        if progress:
+            progress(total, total)
+        return results
+
+    def write(self, requests: Sequence[Request], progress: Progress | None = None) -> tuple[list[Row], list[int]]:
+        """The completions as tokens, for those who train on them, and the length of each request's prompt in tokens.
+
+        A greedy request has one row whatever its ``n``, and a prompt that leaves no room in the context has none.
+        """
         from upwright.bodies.runtimes._decode import Limits, Row, decode
 
         if self.model is None:
@@ -91,15 +110,12 @@ class TransformersRuntime:
                     rows.append(Row(number, sample, prompt, stream, request.temperature, request.top_p, most))
         limits = Limits(self.rows, max(1, CACHE_BYTES[self.model.device.type] // self._token_bytes))
         decode(self.model, rows, self.stops, limits, lambda k: progress(k, total) if progress else None)
-        results: list[list[Completion]] = [[] for _ in requests]
-        texts = self._texts(rows)
-        for row, text in zip(rows, texts):
-            results[row.request].append(_completion(row, text))
-        for result, request, prompt in zip(results, requests, prompts):
-            _fill(result, request, len(prompt), self._context)
-        if progress:
-            progress(total, total)
-        return results
+        return rows, [len(prompt) for prompt in prompts]
+
+    def texts(self, rows: Sequence[Row]) -> list[str]:
+        """What rows say, without the token that ended them."""
+        written = [r.tokens[:-1] if r.stopped else r.tokens for r in rows]
+        return [str(t) for t in self.tokenizer.batch_decode(written, skip_special_tokens=True)] if written else []
 
     def _tokenize(self, requests: Sequence[Request]) -> list[list[int]]:
         """Token ids of each request's rendered messages."""
@@ -107,10 +123,6 @@ class TransformersRuntime:
         if not texts:
             return []
         return [list(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-    def _texts(self, rows: Sequence[Any]) -> list[str]:
-        written = [r.tokens[:-1] if r.stopped else r.tokens for r in rows]
-        return [str(t) for t in self.tokenizer.batch_decode(written, skip_special_tokens=True)] if written else []
 
     @property
     def _context(self) -> int:

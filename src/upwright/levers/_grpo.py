@@ -1,0 +1,304 @@
+"""Policy-gradient steps of a LoRA adapter on groups of rewarded answers: GRPO, on-policy; the loop is in _reinforce.py.
+
+Variant: GRPO (Shao et al. 2024, DeepSeekMath) with the group-normalised advantage ``(r − mean) / std``, and of DAPO (Yu et
+al. 2025) the loss as a mean over tokens, the higher upper clip and dynamic sampling (groups without variance are replaced,
+see :mod:`upwright.levers._rollouts`). Unlike DAPO it keeps GRPO's penalty on the divergence from the champion: the k3
+estimator (Schulman 2020), weighted by the ratio so that its gradient stays unbiased after the first update (DeepSeek-V3.2).
+
+TRL's ``GRPOTrainer`` has the same loss (a test holds the two together, advantages, loss and gradients), and is not used here:
+it asks for its rollouts one fixed batch at a time, so groups cannot be replaced before the loss; it forgets the rollout in
+hand when it is interrupted, so training would not go on to the same weights; and its own generation is 2.5 times slower on
+a CPU than the runtime's decoder, which samples here. Three more departures: logits at answer tokens alone (as in
+:mod:`upwright.levers._sft`); optimiser and weights in float32 beside a bfloat16 adapter, whose own steps would be lost in
+rounding; no dropout, so that the first ratio of every rollout is one.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from upwright.bodies.body import Body, Training
+from upwright.bodies.runtimes.base import Message, Request
+from upwright.errors import BuildError
+from upwright.levers._sft import _adapted, _collate, _save, answer_logits
+from upwright.records import derive_seed
+
+Tell = Callable[[float, str], None]
+"""Told what part of the work at hand is done, in [0, 1], and what is being done; may raise to stop."""
+MICRO = 2048
+"""Most tokens, with padding, in one forward pass; one row at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How the policy is updated, and when the training ends itself.
+
+    Attributes:
+        steps: rollouts; ``updates``: optimiser steps on each, every row in one of them.
+        learning_rate: of AdamW, constant.
+        clip_low, clip_high: the ratio is clipped to [1 − low, 1 + high].
+        kl: weight of the divergence from the champion, in the unit of the advantage per nat.
+        looks: how often the held-out pass rate is measured, beside the start.
+        most_kl: nats per token from the champion at which it stops.
+        least_entropy: share of the first rollout's entropy below which it stops.
+        drop: fall of the held-out pass rate below its best at which it stops, when it is also beyond one standard error.
+        tokens: rollout tokens (prompt and answer) after which no further step is begun.
+    """
+
+    steps: int = 8
+    updates: int = 2
+    learning_rate: float = 3e-4
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    kl: float = 0.02
+    looks: int = 2
+    most_kl: float = 0.5
+    least_entropy: float = 0.2
+    drop: float = 0.05
+    tokens: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One sampled answer.
+
+    Attributes:
+        prompt, tokens: ids; ``tokens`` ends with the token that ended the turn, unless it was cut off.
+        logprob: sum over ``tokens`` in nats, as the decoder saw it.
+    """
+
+    prompt: Sequence[int]
+    tokens: Sequence[int]
+    text: str
+    logprob: float
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The answers to one question, and what each is worth to the policy (same order, see :func:`advantages`)."""
+
+    written: Sequence[Written]
+    advantages: Sequence[float]
+
+
+class Writer:
+    """Answers sampled from the weights in ``root/model/``, by the runtime's batched decoder, at temperature 1, top-p 1.
+
+    Any other temperature would make the samples another policy's than the one that is trained.
+    """
+
+    def __init__(self, root: Path) -> None:
+        from upwright.bodies.runtimes.transformers import TransformersRuntime
+
+        self.runtime = TransformersRuntime(Body(root))
+
+    def write(
+        self, asks: Sequence[tuple[tuple[Message, ...], int]], n: int, max_tokens: int, tell: Tell
+    ) -> list[list[Written]]:
+        """``n`` answers to each (conversation, seed); one that failed is left out."""
+        requests = [Request(chat, seed, n, 1.0, 1.0, max_tokens) for chat, seed in asks]
+        rows, _ = self.runtime.write(requests, lambda done, total: tell(done / max(1, total), "sampling"))
+        found: list[list[Written]] = [[] for _ in asks]
+        for row, text in zip(rows, self.runtime.texts(rows), strict=True):
+            if row.error is None:
+                found[row.request].append(Written(row.prompt, tuple(row.tokens), text, row.logprob, row.stopped))
+        return found
+
+
+def advantages(rewards: Sequence[float]) -> list[float]:
+    """``(r − mean) / (std + 1e-4)`` within one group, std with n − 1 (Shao et al. 2024, section 4.1.2; TRL's constants)."""
+    n = len(rewards)
+    mean = math.fsum(rewards) / n
+    std = math.sqrt(math.fsum((r - mean) ** 2 for r in rewards) / max(1, n - 1))
+    return [(r - mean) / (std + 1e-4) for r in rewards]
+
+
+def policy_loss(new: Any, old: Any, reference: Any, advantage: Any, how: How) -> tuple[Any, Any]:
+    """The clipped objective with its penalty, to be minimised.
+
+    Args:
+        new, old, reference: log-probability of every answer token under the policy now (with gradient), the policy that
+            wrote it, and the champion; nats, shape (answer tokens,).
+        advantage: of the answer that each token is in, shape (answer tokens,).
+
+    Returns:
+        sum over tokens (a scalar; the caller divides by the tokens of the update); how many tokens were clipped.
+    """
+    import torch
+
+    ratio = torch.exp(new - old)
+    inside = ratio.clamp(1 - how.clip_low, 1 + how.clip_high)
+    k3 = torch.exp(reference - new) - (reference - new) - 1
+    loss = -torch.min(ratio * advantage, inside * advantage) + how.kl * ratio * k3
+    clipped = ((ratio < 1 - how.clip_low) & (advantage < 0)) | ((ratio > 1 + how.clip_high) & (advantage > 0))
+    return loss.sum(), clipped.sum()
+
+
+@dataclass(frozen=True, slots=True)
+class _Micro:
+    """Rows of one forward pass, collated, with their advantages per token and what the decoder said of each row."""
+
+    batch: dict[str, Any]
+    advantage: Any
+    lengths: list[int]
+    decoded: list[float]
+
+
+class Policy:
+    """An adapter in training, beside the champion that it may not stray from.
+
+    Args:
+        model_dir: the champion's ``model/``; training goes on from its ``adapter/`` if there is one.
+        root: where the current policy is laid out as a body to sample from.
+    """
+
+    def __init__(self, model_dir: Path, recipe: Training, how: How, seed: int, root: Path) -> None:
+        import torch
+
+        from upwright.bodies.runtimes import _weights
+
+        self.how, self.seed, self.root = how, seed, root
+        device = _weights.device()
+        dtype = _weights.fast_dtype(device)
+        torch.manual_seed(seed % 2**31)
+        self.model = _adapted(model_dir, replace(recipe, start="champion"), dtype, device).eval()
+        self.champion = _weights.load(model_dir, dtype, device)
+        self.weights = [p for p in self.model.parameters() if p.requires_grad]
+        self.masters = [p.detach().float().clone().requires_grad_() for p in self.weights]
+        self.optimizer = torch.optim.AdamW(self.masters, lr=how.learning_rate, weight_decay=recipe.weight_decay)
+        self._writer: Writer | None = None
+        shutil.rmtree(root, ignore_errors=True)
+        (root / "model").mkdir(parents=True)
+        for file in model_dir.iterdir():
+            if file.is_file():
+                (root / "model" / file.name).symlink_to(file.resolve())
+
+    def writer(self) -> Writer:
+        """Samples of the policy as it is now: its adapter merged into the weights, as a child of it would be run."""
+        if self._writer is None:
+            _save(self.model, self.root / "model" / "adapter")
+            self._writer = Writer(self.root)
+        return self._writer
+
+    def state(self) -> dict[str, Any]:
+        """Weights and optimiser."""
+        return {"masters": [m.detach() for m in self.masters], "optimizer": self.optimizer.state_dict()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        import torch
+
+        with torch.no_grad():
+            for master, kept in zip(self.masters, state["masters"], strict=True):
+                master.copy_(kept)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._to_model()
+
+    def _to_model(self) -> None:
+        import torch
+
+        with torch.no_grad():
+            for weight, master in zip(self.weights, self.masters, strict=True):
+                weight.copy_(master)
+        self._writer = None
+
+    def update(self, groups: Sequence[Group], step: int, tell: Tell) -> dict[str, float]:
+        """``how.updates`` optimiser steps on one rollout; returns what was watched, measured before the first of them.
+
+        Raises:
+            BuildError: the loss or its gradient is not a number.
+        """
+        import torch
+
+        plan = self._plan(groups, step)
+        parts = [micro for batch in plan for micro in batch]
+        old, entropy, reference = [], [], []
+        with torch.no_grad():
+            for i, micro in enumerate(parts):
+                tell(0.4 * i / len(parts), "weighing")
+                logps, entropies = _logps(self.model, micro.batch, entropy=True)
+                old.append(logps)
+                entropy.append(entropies)
+                reference.append(_logps(self.champion, micro.batch)[0])
+        watched = _watched(parts, old, reference, entropy)
+        clipped, norms, at = 0, [], 0
+        for batch in plan:
+            tokens = sum(sum(micro.lengths) for micro in batch)
+            for micro in batch:
+                tell(0.4 + 0.6 * at / len(parts), "training")
+                new = _logps(self.model, micro.batch)[0]
+                loss, out = policy_loss(new, old[at], reference[at], micro.advantage, self.how)
+                (loss / tokens).backward()
+                clipped += int(out)
+                at += 1
+            norms.append(self._descend())
+        total = sum(sum(micro.lengths) for micro in parts)
+        return watched | {"clipped": round(clipped / total, 4), "gradient": round(sum(norms) / len(norms), 4)}
+
+    def _descend(self) -> float:
+        """One optimiser step from the gradients in the model; returns their norm."""
+        import torch
+
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            master.grad = torch.zeros_like(master) if weight.grad is None else weight.grad.float()
+            weight.grad = None
+        norm = float(torch.nn.utils.clip_grad_norm_(self.masters, 1.0))
+        if not math.isfinite(norm):
+            raise BuildError(
+                "the training diverged: its gradient is not a number", value=norm, todo="lower learning_rate"
+            )
+        self.optimizer.step()
+        self._to_model()
+        return norm
+
+    def _plan(self, groups: Sequence[Group], step: int) -> list[list[_Micro]]:
+        """Rows shuffled over the updates; within one, alike lengths together."""
+        rows = [(w, a) for group in groups for w, a in zip(group.written, group.advantages, strict=True)]
+        random.Random(derive_seed(self.seed, "rows", step)).shuffle(rows)
+        size = math.ceil(len(rows) / self.how.updates)
+        plan = []
+        for start in range(0, len(rows), size):
+            part = sorted(rows[start : start + size], key=lambda row: len(row[0].prompt) + len(row[0].tokens))
+            longest = len(part[-1][0].prompt) + len(part[-1][0].tokens)
+            most = max(1, MICRO // longest)
+            plan.append([self._micro(part[i : i + most]) for i in range(0, len(part), most)])
+        return plan
+
+    def _micro(self, rows: Sequence[tuple[Written, float]]) -> _Micro:
+        import torch
+
+        batch = _collate([([*w.prompt, *w.tokens], len(w.prompt)) for w, _ in rows], 0)
+        lengths = [len(w.tokens) for w, _ in rows]
+        spread = [a for (_, a), n in zip(rows, lengths) for _ in range(n)]
+        device = self.masters[0].device
+        return _Micro(batch, torch.tensor(spread, device=device), lengths, [w.logprob for w, _ in rows])
+
+
+def _logps(model: Any, batch: dict[str, Any], entropy: bool = False) -> tuple[Any, Any]:
+    """Log-probability of each answer token, and the entropy there if asked for; nats, shape (answer tokens,)."""
+    logits, tokens = answer_logits(model, batch)  # (answer tokens, vocabulary), (answer tokens,)
+    logs = logits.log_softmax(-1)
+    found = logs.gather(-1, tokens[:, None])[:, 0]
+    return found, -(logs.exp() * logs).sum(-1) if entropy else None
+
+
+def _watched(
+    parts: Sequence[_Micro], old: Sequence[Any], reference: Sequence[Any], entropy: Sequence[Any]
+) -> dict[str, float]:
+    """Entropy and divergence from the champion, in nats per token, and how far decoder and trainer disagree."""
+    import torch
+
+    logs, ref = torch.cat(list(old)), torch.cat(list(reference))
+    k3 = torch.exp(ref - logs) - (ref - logs) - 1
+    sums = [float(one.sum()) for micro, part in zip(parts, old) for one in part.split(micro.lengths)]
+    decoded = [value for micro in parts for value in micro.decoded]
+    gap = sum(abs(a - b) for a, b in zip(sums, decoded, strict=True)) / len(logs)
+    facts = {"entropy": torch.cat(list(entropy)).mean(), "kl": k3.mean(), "decoder gap": gap}
+    return {name: round(float(value), 4) for name, value in facts.items()}
