@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from upwright.bodies.answer import answer, final, sample
+from upwright.bodies.answer import Ahead, answer, final, sample
 from upwright.bodies.body import Body
 from upwright.bodies.runtimes import load
 from upwright.bodies.store import Store
@@ -231,6 +231,7 @@ class Bench:
         project, charter = opened.project, opened.charter
         self._store, self._parent, self._cache, self._progress = opened.store, parent, opened.cache, progress
         self._drafts = 0
+        self._ahead: Ahead | None = None
         self._work = scratch_of(project, proposal)
         self.practice: Practice = opened.rest(charter.objective)
         self.rehearsal: Sequence[Practice] = [opened.rest(name) for name in charter.protected]
@@ -256,12 +257,23 @@ class Bench:
 
     def evaluate(self, body: Body, tasks: Sequence[Task], seed: int) -> Scorecard:
         """Answer and score tasks (cached where the body is a stored generation)."""
+        ready = self._ahead if self._ahead is not None and load(body) is self._ahead.runtime else None
         card = evaluate(
-            body, tasks, seed, practice=self.practice, cache=self._cache,
+            body, tasks, seed, practice=self.practice, runtime=ready, cache=self._cache,
             progress=lambda done, total: self.progress(done, total, "answering"),
         )  # fmt: skip
         self.tokens += card.tokens
         return card
+
+    def ahead(self, bodies: Sequence[Body], tasks: Sequence[Task], seed: int) -> None:
+        """Begin the answers of bodies that share the parent's weights in one batch."""
+        self._ahead = None
+        runtime = load(bodies[0])
+        alike = [body for body in bodies if load(body) is runtime]
+        if len(alike) > 1:
+            questions = [task.question for task in tasks]
+            note = f"trying {len(alike)} options"
+            self._ahead = Ahead(runtime, alike, questions, seed, lambda done, total: self.progress(done, total, note))
 
     def sample(
         self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float

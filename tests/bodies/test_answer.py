@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from upwright.bodies._recall import Recall
-from upwright.bodies.answer import REFINE, answer, conversations, normalise, sample
+from upwright.bodies.answer import REFINE, Ahead, answer, conversations, normalise, sample
 from upwright.bodies.body import Body, Example, Inference, Memory, Prompt, render_memory, render_prompt, render_toml
 from upwright.bodies.runtimes.base import Completion, Request
 from upwright.records import Failure, FailureKind, Finish, Question, derive_seed
@@ -163,3 +163,65 @@ def test_seeds_come_from_the_question_and_settings_are_passed_on(body):
     assert (first.temperature, first.top_p, first.n, first.max_tokens) == (0.5, 0.9, 2, 7)
     assert (third.temperature, third.top_p, third.n, third.seed) == (0.8, 0.9, 4, derive_seed(5, "q1"))
     assert answer(made, [], 5, runtime) == []
+
+
+class TestAhead:
+    @pytest.fixture
+    def bodies(self, tmp_path):
+        made = []
+        for name, prompt in (("one", "Answer."), ("two", "Answer in a word.")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "prompt.md").write_text(prompt)
+            made.append(Body(tmp_path / name))
+        (tmp_path / "two" / "inference.toml").write_text('samples = 3\ntemperature = 0.5\nchoose = "vote"\n')
+        return made
+
+    def test_bodies_answer_as_they_would_alone_from_one_batch(self, bodies):
+        questions = [Question(f"q{k}", f"what is {k}?") for k in range(4)]
+        runtime = CountingRuntime()
+        alone = [answer(body, questions, 7, runtime) for body in bodies]
+        assert runtime.calls == 2
+        ahead = Ahead(runtime, bodies, questions, 7)
+        assert runtime.calls == 3
+        assert [answer(body, questions, 7, ahead) for body in bodies] == alone
+        assert runtime.calls == 3
+
+    def test_what_was_not_begun_is_generated(self, bodies):
+        questions = [Question(f"q{k}", f"what is {k}?") for k in range(4)]
+        runtime = CountingRuntime()
+        ahead = Ahead(runtime, bodies[:1], questions[:2], 7)
+        mixed = answer(bodies[0], questions, 7, ahead)
+        assert runtime.calls == 2
+        assert mixed == answer(bodies[0], questions, 7, runtime)
+        other = answer(bodies[0], questions, 8, ahead)
+        assert other == answer(bodies[0], questions, 8, runtime)
+
+    def test_refinement_goes_on_from_what_was_begun(self, bodies):
+        (bodies[0].root / "inference.toml").write_text("refine = 1\n")
+        questions = [Question("q", "what is 1?")]
+        runtime = CountingRuntime()
+        alone = answer(bodies[0], questions, 7, runtime)
+        ahead = Ahead(runtime, bodies, questions, 7)
+        assert answer(bodies[0], questions, 7, ahead) == alone
+
+
+class CountingRuntime:
+    """Says something that depends on the request alone."""
+
+    name, trainable = "counting", False
+
+    def __init__(self):
+        self.calls = 0
+
+    def generate(self, requests, progress=None):
+        self.calls += 1
+        return [
+            [Completion(f"{len(r.messages)} {r.seed % 97} {j % 2}", Finish.STOP, 5, 3, -0.1, 0.01) for j in range(r.n)]
+            for r in requests
+        ]
+
+    def describe(self):
+        return {}
+
+    def close(self):
+        pass

@@ -78,9 +78,7 @@ def solve(
     adaptive = how.sure > 0 and how.samples > 1
     rounds = 1 + adaptive + (max(1, how.refine) if adaptive and how.hard == "refine" else how.refine)
     stage = _Stages(progress, len(cases), rounds)
-    first = min(PROBE, how.samples) if adaptive else how.samples
-    requests = [_request(case.chat, derive_seed(seed, case.question.id), first, how) for case in cases]
-    for case, found in zip(cases, generate(requests, stage.next())):
+    for case, found in zip(cases, generate(openings(cases, how, seed), stage.next())):
         _keep(case, found, how)
         case.settled = adaptive and _agree(case, check) >= how.sure
     hard = [case for case in cases if not case.settled]
@@ -98,6 +96,12 @@ def solve(
         _refine(hard, how, (seed, number), generate, (check, stage.next()))
     if progress is not None:
         progress(len(cases), len(cases))
+
+
+def openings(cases: Sequence[Case], how: Inference, seed: int) -> list[Request]:
+    """What is generated first, whatever comes of it: one request for each case."""
+    first = min(PROBE, how.samples) if how.sure > 0 else how.samples
+    return [_request(case.chat, derive_seed(seed, case.question.id), first, how) for case in cases]
 
 
 class _Stages:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from upwright.bodies._compute import REFINE, Case, Check, normalise, solve
+from upwright.bodies._compute import REFINE, Case, Check, normalise, openings, solve
 from upwright.bodies._recall import Recall
 from upwright.bodies._think import CUE, final
 from upwright.bodies.body import Body
 from upwright.bodies.runtimes.base import Completion, Message, Progress, Request, Runtime
 from upwright.records import Answer, Question, derive_seed
 
-__all__ = ["REFINE", "Check", "answer", "conversations", "final", "normalise", "sample"]
+__all__ = ["REFINE", "Ahead", "Check", "answer", "conversations", "final", "normalise", "sample"]
 
 
 def answer(
@@ -48,6 +48,39 @@ def answer(
 
     solve(cases, how, seed, generate, check or _warden_check, progress if questions else None)
     return [_answer(case) for case in cases]
+
+
+class Ahead:
+    """Answers of several bodies that share a runtime, begun in one batch: many small batches waste most of a step.
+
+    It stands in for the runtime: what was generated ahead is handed out, anything else is generated when it is asked
+    for. The texts are those that each body would have written alone, but for rounding in larger batches.
+    """
+
+    def __init__(
+        self, runtime: Runtime, bodies: Sequence[Body], questions: Sequence[Question], seed: int,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        self.runtime, self.name, self.trainable = runtime, runtime.name, runtime.trainable
+        wanted: dict[Request, None] = {}
+        for body in bodies:
+            cases = [Case(q, chat) for q, chat in zip(questions, conversations(body, questions))]
+            wanted.update(dict.fromkeys(openings(cases, body.inference, seed)))
+        self._known = dict(zip(wanted, runtime.generate(list(wanted), progress), strict=True))
+
+    def generate(self, requests: Sequence[Request], progress: Progress | None = None) -> list[list[Completion]]:
+        """Complete every request; those known are not generated again."""
+        missing = [r for r in requests if r not in self._known]
+        fresh = iter(self.runtime.generate(missing, progress) if missing else ())
+        return [self._known[r] if r in self._known else next(fresh) for r in requests]
+
+    def describe(self) -> dict[str, Any]:
+        """As the runtime's."""
+        return self.runtime.describe()
+
+    def close(self) -> None:
+        """Forget what was generated; the runtime stays."""
+        self._known.clear()
 
 
 def sample(

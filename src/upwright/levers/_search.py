@@ -238,6 +238,7 @@ class Race:
             if not batch:
                 break
             used += len(batch)
+            self.workshop.ahead([e.body for e in (champion, *field_)], batch, self.seed)
             for entry in (champion, *field_):
                 self.answer(entry, batch)
             field_.sort(key=lambda e: (e.option.price - e.gain_over(champion), e.option.price))

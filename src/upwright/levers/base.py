@@ -78,6 +78,13 @@ class Workshop(Protocol):
         """Answer and score tasks with any body directory (cached where it is a stored generation)."""
         ...
 
+    def ahead(self, bodies: Sequence[Body], tasks: Sequence[Task], seed: int) -> None:
+        """Begin the answers of several bodies in one batch, so that ``evaluate`` with the same tasks and seed is cheap.
+
+        It changes no result. Bodies that do not share their weights with the parent are left for ``evaluate``.
+        """
+        ...
+
     def sample(
         self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float
     ) -> list[list[tuple[str, float]]]:

@@ -146,6 +146,9 @@ class FakeWorkshop:
             outcomes.append(Outcome(task.id, task.skill, task.difficulty, answer, self.practice.score(text, task)))
         return Scorecard(body.digest or "scratch", self.practice.name, seed, tuple(outcomes))
 
+    def ahead(self, bodies: Sequence[Body], tasks: Sequence[Task], seed: int) -> None:
+        """Nothing: answering here costs nothing."""
+
     def sample(
         self, body: Body, tasks: Sequence[Task], k: int, seed: int, temperature: float
     ) -> list[list[tuple[str, float]]]:
