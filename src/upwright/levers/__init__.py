@@ -17,6 +17,7 @@ BUILT_IN = {
     "inference": "upwright.levers.inference:InferenceSearch",
     "memory": "upwright.levers.memory:MemoryDeltas",
     "rejection": "upwright.levers.rejection:Rejection",
+    "self_edit": "upwright.levers.self_edit:SelfEdit",
     "training": "upwright.levers.training:TrainingRecipe",
 }
 
