@@ -127,6 +127,10 @@ def _example(first: str, piece: str, how: tuple[str, int], *wrote: str) -> Examp
     return Example(shown((first,), piece), rendered(Written(piece, *wrote), *how))
 
 
+def _failed(piece: str, how: tuple[str, int], *wrote: str) -> Example:
+    return _example(piece, piece, how, *wrote)
+
+
 _FIXED = {
     False: (
         _example(_HOUSE, _HOUSE, ("fast", 4), _HOUSE, "On which island does the lighthouse Amberly stand?", "Stoke"),
@@ -154,11 +158,11 @@ _FIXED = {
         ),
     ),
     True: (
-        _example("", "What is 3 + 4? Write only the number. The answer is 7.", ("middle", 6),
+        _failed("What is 3 + 4? Write only the number. The answer is 7.", ("middle", 6),
                  "3 + 4 is 7.", "Which number is 3 + 4? Write only the number.", "7"),
-        _example("", "Name the capital of Peru. The answer is Lima.", ("fast", 4),
+        _failed("Name the capital of Peru. The answer is Lima.", ("fast", 4),
                  "The capital of Peru is Lima.", "Which city is the capital of Peru?", "Lima"),
-        _example("", "Write 'CAT' in small letters. Answer with the word only. The answer is cat.", ("slow", 8),
+        _failed("Write 'CAT' in small letters. Answer with the word only. The answer is cat.", ("slow", 8),
                  "'CAT' in small letters is cat.", "How is 'CAT' written in small letters? Answer with the word only.", "cat"),
     ),
 }  # fmt: skip

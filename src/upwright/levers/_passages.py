@@ -26,7 +26,7 @@ class SelfEditSettings:
         writes: ``edits``, or ``passage`` for the control that trains on the passages as they are.
         units: passages (or failures) of this round; ``drafts``: edits written for each.
         asks: practice questions that measure one passage; ``earlier``: questions about earlier passages asked again.
-        tokens: rough tokens that the child is trained on; each of the shared inner updates gets its part of half of them.
+        tokens: rough tokens that the child is trained on; a draft's inner update gets half of what a passage gets there.
         forget: loss on earlier passages, in score, at which a child is dropped.
         weights: skill → emphasis when failures are drawn (1 − pass rate).
     """

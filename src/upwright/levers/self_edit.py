@@ -227,7 +227,7 @@ def _rewarded(plan: Plan, drafts: Sequence[Edit], before: Mapping[str, float]) -
     measured: list[Edit] = []
     tokens = 0
     for number, ((rate, _), group) in enumerate(sorted(groups.items())):
-        budget = round(plan.settings.tokens / 2 * len(group) / len(drafts))
+        budget = round(plan.settings.tokens / 2 * len(group) / len(plan.units))
         trained = _train(plan, group, (rate, budget), f"update-{number}", ([], []))
         tokens += trained.tokens
         kept = plan.workshop.scratch / f"update-{number}.json"
