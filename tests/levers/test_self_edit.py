@@ -146,7 +146,7 @@ class TestSelfEdit(LeverContract):
 
     @pytest.fixture
     def situation(self, parent: Body) -> Situation:
-        return able(fake_situation(parent, effort=0.2))
+        return able(fake_situation(parent, effort=0.03))
 
 
 class TestControl(TestSelfEdit):
@@ -193,7 +193,7 @@ def parent(tmp_path: Path) -> Body:
 
 
 def proposal(parent: Body, arm: Any = "edits", **settings: Any) -> Proposal:
-    found = SelfEdit(arm).propose(able(fake_situation(parent, effort=0.1)))
+    found = SelfEdit(arm).propose(able(fake_situation(parent, effort=0.03)))
     assert found is not None
     return replace(found, settings={**found.settings, **settings})
 

@@ -262,8 +262,8 @@ def _best(drafts: Sequence[Edit]) -> Edit:
 
 
 def _rate(best: Sequence[Edit]) -> str:
-    """The learning rate that the kept edits vote for, each with its reward."""
-    votes = {rate: sum(max(e.gain, 0.0) + 0.01 for e in best if e.rate == rate) for rate in RATES}
+    """The learning rate that the kept edits vote for, each with its reward; the default where none paid."""
+    votes = {rate: sum(max(e.gain, 0.0) for e in best if e.rate == rate) for rate in RATES}
     return max(votes, key=lambda rate: (votes[rate], rate == DEFAULT[0]))
 
 
