@@ -42,7 +42,7 @@ from upwright.records import (
     to_json,
     tree_digest,
 )
-from upwright.tasks.base import Practice
+from upwright.tasks.base import Passage, Practice
 from upwright.tasks.suite import Suite, open_suites
 from upwright.warden.charter import Charter, Invariants
 
@@ -123,6 +123,10 @@ class Remainder:
     def score(self, text: str, task: Task) -> float:
         """Score in [0, 1]; higher is better."""
         return self._suite.score(text, task)
+
+    def passages(self) -> tuple[Passage, ...]:
+        """As the whole suite's."""
+        return self._suite.passages()
 
     def describe(self) -> Mapping[str, Any]:
         """As the whole suite's."""

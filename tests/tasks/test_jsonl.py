@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from upwright.errors import TaskError
 from upwright.records import Task, to_json
-from upwright.tasks import jsonl, load_source, scorers
+from upwright.tasks import Suite, jsonl, load_source, scorers
 from upwright.tasks.base import Pool
 from upwright.testing.sources import SourceContract
 
@@ -145,3 +145,46 @@ class TestJsonLinesContract(SourceContract):
             )
         )
         return "good.jsonl"
+
+
+# ---- passages -----------------------------------------------------------------------------------
+
+
+def test_a_line_with_a_passage_is_a_text_and_no_task(tmp_path):
+    lines = ['{"id": "a", "passage": "The mill is old.\\u2028It turns."}', '{"id": "a/1", "input": "?", "answer": "1"}']
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    pool = load_source("t.jsonl", tmp_path)
+    assert [(p.id, p.text) for p in pool.passages] == [("a", "The mill is old.\u2028It turns.")]
+    assert [t.id for t in pool.tasks] == ["a/1"]
+    (tmp_path / "again.jsonl").write_bytes(jsonl.render(pool.tasks, pool.passages))
+    assert load_source("again.jsonl", tmp_path) == pool
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"id": "a", "passage": "x", "answer": "y"}', "line 2: a passage has the fields"),
+        ('{"passage": "x"}', "line 2: a passage has the fields"),
+        ('{"id": "a", "passage": " "}', "line 2, field 'passage'"),
+        ('{"id": 3, "passage": "x"}', "line 2, field 'id'"),
+        ('{"id": "b", "passage": "x"}\n{"id": "b", "passage": "y"}', "line 3, field 'id': another passage"),
+    ],
+)
+def test_a_malformed_passage_is_told_by_line_and_field(tmp_path, line, told):
+    (tmp_path / "t.jsonl").write_text('{"input": "?", "answer": "1"}\n' + line)
+    with pytest.raises(TaskError, match=told):
+        load_source("t.jsonl", tmp_path)
+
+
+def test_passages_alone_are_no_tasks(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"id": "a", "passage": "x"}')
+    with pytest.raises(TaskError, match="holds no task"):
+        load_source("t.jsonl", tmp_path)
+
+
+def test_of_three_files_the_practice_file_gives_the_passages(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "passage": "x"}\n{"input": "1?", "answer": "1"}')
+    (tmp_path / "s.jsonl").write_text('{"id": "b", "passage": "y"}\n{"input": "2?", "answer": "1"}')
+    suite = Suite.from_files("s", {"practice": "p.jsonl", "sealed": "s.jsonl"}, "salt", tmp_path)
+    assert [p.id for p in suite.passages()] == ["a"]
+    assert load_source("p.jsonl", tmp_path).passages == suite.passages()

@@ -20,6 +20,7 @@ BUILT_IN = {
     "consensus": "upwright.levers.consensus:Consensus",
     "distillation": "upwright.levers.distillation:Distillation",
     "rejection": "upwright.levers.rejection:Rejection",
+    "self_edit": "upwright.levers.self_edit:SelfEdit",
     "training": "upwright.levers.training:TrainingRecipe",
     "reasoning": "upwright.levers.reasoning:Reasoning",
     "grpo": "upwright.levers.grpo:Grpo",

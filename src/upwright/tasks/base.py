@@ -17,10 +17,22 @@ from upwright.records import Task
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A text to learn from. Tasks whose id begins with the passage's id and a slash ask about it."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
-    """A finite list of tasks; the warden takes the sealed and vault buckets away at ``init``."""
+    """A finite list of tasks; the warden takes the sealed and vault buckets away at ``init``.
+
+    ``passages`` stay visible: they hold the facts that sealed tasks ask for, which is what learning them is for.
+    """
 
     tasks: tuple[Task, ...]
+    passages: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,10 @@ class Practice(Protocol):
 
     def score(self, text: str, task: Task) -> float:
         """Score of an answer text in [0, 1]; higher is better."""
+        ...
+
+    def passages(self) -> tuple[Passage, ...]:
+        """Texts that the tasks ask about without showing them; none where the suite has none."""
         ...
 
     def describe(self) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Tasks from a JSON Lines file: one object per line, fields as in :class:`upwright.records.Task`.
 
-Only ``input`` and ``answer`` are required. ``scorer`` and ``check`` may be a kind's name alone.
+Only ``input`` and ``answer`` are required. ``scorer`` and ``check`` may be a kind's name alone. A line with the keys
+``id`` and ``passage`` is a text to learn from; tasks whose id begins with that id and a slash ask about it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from upwright.errors import TaskError
 from upwright.records import Task, to_json
-from upwright.tasks.base import Pool
+from upwright.tasks.base import Passage, Pool
 from upwright.tasks.fields import distinct, task_from
 
 
@@ -27,7 +28,7 @@ class JsonLines:
         Raises:
             TaskError: the first thing that is wrong.
         """
-        return Pool(distinct(read(root / spec, spec)))
+        return Pool(distinct(read(root / spec, spec)), read_passages(root / spec, spec))
 
 
 def read(path: Path, name: str) -> list[tuple[str, Task]]:
@@ -36,6 +37,39 @@ def read(path: Path, name: str) -> list[tuple[str, Task]]:
     Raises:
         TaskError: the file cannot be read, holds no task, or a line of it is wrong.
     """
+    found = [(where, task_from(data, where)) for where, data in _lines(path, name) if not _is_passage(data)]
+    if not found:
+        raise TaskError(f"{name}: holds no task", value=str(path), todo="write one JSON object per line")
+    return found
+
+
+def read_passages(path: Path, name: str) -> tuple[Passage, ...]:
+    """Every passage of the file, in order.
+
+    Raises:
+        TaskError: the file cannot be read, a passage has no text, or two have the same id.
+    """
+    found: dict[str, Passage] = {}
+    for where, data in _lines(path, name):
+        if not _is_passage(data):
+            continue
+        if set(data) != {"id", "passage"}:
+            raise TaskError(f"{where}: a passage has the fields id and passage", value=sorted(data))
+        for field in ("id", "passage"):
+            if not isinstance(data[field], str) or not data[field].strip():
+                raise TaskError(f"{where}, field {field!r}: needs a text that is not empty", value=data[field])
+        if data["id"] in found:
+            raise TaskError(f"{where}, field 'id': another passage has it", value=data["id"], todo="change one of them")
+        found[data["id"]] = Passage(data["id"], data["passage"])
+    return tuple(found.values())
+
+
+def _is_passage(data: Any) -> bool:
+    return isinstance(data, dict) and "passage" in data
+
+
+def _lines(path: Path, name: str) -> list[tuple[str, Any]]:
+    """Every line's value with the place where it stands."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -49,15 +83,14 @@ def read(path: Path, name: str) -> list[tuple[str, Task]]:
     for number, line_text in enumerate(text.split("\n"), 1):
         if line_text.strip():
             where = f"{name}, line {number}"
-            found.append((where, task_from(_object(line_text, where), where)))
-    if not found:
-        raise TaskError(f"{name}: holds no task", value=str(path), todo="write one JSON object per line")
+            found.append((where, _object(line_text, where)))
     return found
 
 
-def render(tasks: Iterable[Task]) -> bytes:
-    """JSON Lines of tasks, every field written out; :class:`JsonLines` reads them back equal."""
-    return "".join(json.dumps(to_json(t), ensure_ascii=False, sort_keys=True) + "\n" for t in tasks).encode()
+def render(tasks: Iterable[Task], passages: Iterable[Passage] = ()) -> bytes:
+    """JSON Lines of passages and tasks, every field written out; :class:`JsonLines` reads them back equal."""
+    lines = [{"id": p.id, "passage": p.text} for p in passages] + [to_json(t) for t in tasks]
+    return "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines).encode()
 
 
 def _object(text: str, where: str) -> Any:

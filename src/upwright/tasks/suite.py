@@ -11,7 +11,7 @@ from upwright.errors import TaskError
 from upwright.project import SuiteSettings
 from upwright.records import Failure, Task, canonical_digest, derive_seed, to_json
 from upwright.tasks import jsonl, python, scorers
-from upwright.tasks.base import Generator, Pool
+from upwright.tasks.base import Generator, Passage, Pool
 from upwright.tasks.fields import distinct
 from upwright.warden.buckets import Bucket, bucket, normalise_input
 
@@ -70,7 +70,9 @@ class Suite:
                 found[key] = _placed(spec, root)
         every = distinct([pair for pairs in found.values() for pair in pairs])
         given: dict[Bucket, tuple[Task, ...]] = {key: tuple(t for _, t in pairs) for key, pairs in found.items()}
-        return cls(name, Pool(every), salt, given)
+        practice = files["practice"]
+        texts = jsonl.read_passages(root / practice, practice) if practice.endswith(".jsonl") else ()
+        return cls(name, Pool(every, texts), salt, given)
 
     def draw(self, n: int, seed: int) -> tuple[Task, ...]:
         """``n`` distinct practice tasks (fewer if there are no more); the first ``m < n`` are those of ``draw(m, seed)``.
@@ -112,6 +114,10 @@ class Suite:
             raise TaskError(f"suite {self.name}, task {task.id}: {result.message}", value=text, todo="mend the scorer")
         return result
 
+    def passages(self) -> tuple[Passage, ...]:
+        """The texts that the tasks ask about; a generator has none."""
+        return self.source.passages if isinstance(self.source, Pool) else ()
+
     def describe(self) -> Mapping[str, Any]:
         """Kind, size of the practice side (``None`` when endless), digest of the source."""
         if isinstance(self.source, Generator):
@@ -145,8 +151,8 @@ class Suite:
         return {"kind": "pool", "items": [to_json(t) for t in sealed], "vault": [to_json(t) for t in vault]}
 
     def practice_lines(self) -> bytes | None:
-        """JSON Lines of the practice tasks alone, for what stays in the project; ``None`` for a generator."""
-        return jsonl.render(self._pool) if isinstance(self.source, Pool) else None
+        """JSON Lines of the practice tasks and the passages, for what stays in the project; ``None`` for a generator."""
+        return jsonl.render(self._pool, self.source.passages) if isinstance(self.source, Pool) else None
 
     def _bucketed(self, which: Bucket) -> tuple[Task, ...]:
         if isinstance(self.source, Generator):

@@ -40,7 +40,7 @@ from upwright.records import (
     from_json,
     to_json,
 )
-from upwright.tasks.base import Practice
+from upwright.tasks.base import Passage, Practice
 
 SKILLS = ("dates", "sums", "yes or no", "names")
 
@@ -69,6 +69,10 @@ class FakePractice:
     def __init__(self, name: str = "fake", size: int = 5000) -> None:
         self.name = name
         self.size = size
+
+    def passages(self) -> tuple[Passage, ...]:
+        """None."""
+        return ()
 
     def draw(self, n: int, seed: int) -> tuple[Task, ...]:
         """``n`` distinct tasks."""
