@@ -31,6 +31,7 @@ CONTROLS = {
     "gold": "upwright.levers.training:gold_only",
     "grpo-format": "upwright.levers.grpo:format_reward",
     "grpo-random": "upwright.levers.grpo:random_reward",
+    "self_edit-raw": "upwright.levers.self_edit:raw_passages",
 }
 """Control arms: levers to compare with. A run has them only where they are named."""
 

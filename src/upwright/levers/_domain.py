@@ -24,7 +24,7 @@ from upwright.levers._sft import Trained, fine_tune
 from upwright.levers.base import Workshop
 from upwright.levers.rejection import REAL, Datum, draw_weighted, lesson
 from upwright.records import Finish, Rung, Task, derive_seed
-from upwright.tasks.base import Practice
+from upwright.tasks.base import Passage, Practice
 from upwright.tasks.scorers import gold
 
 REHEARSED = "model/adapter/rehearsal.jsonl"
@@ -60,6 +60,10 @@ class Within:
     def score(self, text: str, task: Task) -> float:
         """Score in [0, 1]; higher is better."""
         return self._practice.score(text, task)
+
+    def passages(self) -> tuple[Passage, ...]:
+        """All of the suite's."""
+        return self._practice.passages()
 
     def describe(self) -> Mapping[str, Any]:
         """As the whole suite's, with the skills."""

@@ -167,6 +167,11 @@ class SelfEdit:
         return Built({**chosen, EDITS: render_edits([*past, *told])}, rung, note, Cost(tokens=spent + trained.tokens))
 
 
+def raw_passages() -> SelfEdit:
+    """The control arm: the passages as they are, with as many training tokens."""
+    return SelfEdit(arm="raw")
+
+
 def _scores(plan: Plan, body: Body) -> dict[str, float]:
     """Task id → score on the practice questions of this round's and of earlier passages."""
     tasks = list({task.id: task for task in (*(t for u in plan.units for t in u.asks), *plan.earlier)}.values())
