@@ -192,7 +192,7 @@ def test_the_domain_alone_is_trained_on(tmp_path: Path, parent: Body, trainer: F
     child = grown(parent, built.changes, tmp_path / "child")
     assert {d.skill for d in read_data(child)} == {"dates"}
     kept = [json.loads(text) for text in (child.root / REHEARSED).read_text().splitlines()]
-    assert {one["rung"] for one in kept} == {"execution", "self-judgement"}
+    assert {one["by"] for one in kept} == {"practice", parent.digest}
     assert built.note["training examples"]["rehearsed"] == len(kept) > 0
     assert built.note["domain"] == ["dates"]
 
