@@ -25,7 +25,7 @@ from upwright.tasks.scorers import gold as gold_text
 
 T = TypeVar("T")
 
-ANSWERS = 400
+ANSWERS = 800
 """Short answers that one build may ask for at effort 1.0."""
 _LEAST = 6  # tasks in the first rung; fewer tell nothing
 _KEEP = 3  # one option in this many survives a rung
