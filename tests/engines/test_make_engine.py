@@ -14,6 +14,7 @@ from upwright.testing.engines import add_job
 class Settings:
     kind: str = "local"
     workers: int = 0
+    replicas: int = 1
 
 
 def test_make_engine(tmp_path: Path) -> None:

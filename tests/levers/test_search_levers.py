@@ -79,7 +79,7 @@ def test_builds_help_and_keep_to_their_budget(make: Callable[[], Lever], effort:
             found.append(0.3)
             continue
         finally:
-            assert workshop.answers <= 410 * max(effort, 0.3)
+            assert workshop.answers <= 820 * max(effort, 0.3)
         json.dumps(built.note)
         assert built.cost.tasks == built.note["answers"]
         found.append(true_chance(workshop, built))

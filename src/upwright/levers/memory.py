@@ -103,7 +103,7 @@ class MemoryDeltas:
         """
         settings = read_settings(proposal, MemorySettings)
         learn, compare = draw(workshop, settings.cases * 2, settings.answers, derive_seed(proposal.seed, "tasks"))
-        cases = verified_cases(workshop, parent, learn, proposal.seed, settings.answers // 8)
+        cases = verified_cases(workshop, parent, learn, proposal.seed, settings.answers // 16)
         delta = _Delta(parent, workshop.practice.name, proposal)
         options = delta.options(_contents(delta, cases, settings), settings)
         if not options:

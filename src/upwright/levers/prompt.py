@@ -105,7 +105,7 @@ class PromptSearch:
         settings = read_settings(proposal, PromptSettings)
         rng = random.Random(proposal.seed)
         learn, compare = draw(workshop, settings.pool, settings.answers, derive_seed(proposal.seed, "tasks"))
-        cases = verified_cases(workshop, parent, learn, proposal.seed, settings.answers // 8)
+        cases = verified_cases(workshop, parent, learn, proposal.seed, settings.answers // 16)
         race = Race(workshop, parent, proposal.seed, settings.answers)
         before = parent.prompt
         sets = _example_sets(before, cases, settings, rng)

@@ -127,7 +127,7 @@ class Reasoning:
             samples=max(2, recipe.samples // 2),
             think=how.think or THINK,
             temperature=recipe.sampling_temperature,
-            check=max(12, answers_for(situation.effort) // 7),
+            check=max(12, answers_for(situation.effort) // 14),
             weights=skill_weights(situation),
             options=options,
             answers=answers_for(situation.effort),

@@ -99,7 +99,7 @@ class Rejection:
             tasks=tasks,
             samples=recipe.samples,
             temperature=recipe.sampling_temperature,
-            check=max(12, answers_for(situation.effort) // 8),
+            check=max(12, answers_for(situation.effort) // 16),
             weights=skill_weights(situation),
             recipe=recipe,
         )

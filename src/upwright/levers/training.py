@@ -91,7 +91,7 @@ class TrainingRecipe:
         examples = max(16, round(recipe.examples * effort * (1 + step)))
         settings = TrainingSettings(
             trials=self.trials * (1 + step), trial_examples=max(12, round(96 * effort)), examples=examples,
-            gold=examples if self.gold_only else examples // 2, check=max(12, answers_for(effort) // 8), recipe=recipe,
+            gold=examples if self.gold_only else examples // 2, check=max(12, answers_for(effort) // 16), recipe=recipe,
             gold_only=self.gold_only,
         )  # fmt: skip
         return Proposal(
