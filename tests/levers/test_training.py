@@ -225,8 +225,8 @@ def test_confirmed_answers_are_all_kept(n: int, tmp_path: Path, parent: Body, tr
     assert after[:n] == before
     assert merge(before, after) == after
     full = trainer.calls[-1][0]
-    assert len(full) == built.note["examples"] == min(32, n + 16)
-    assert built.note["of them gold"] == max(0, min(16, 32 - n))
+    assert len(full) == built.note["examples"] == 32
+    assert built.note["of them gold"] == max(0, 32 - n)
     known = {d.input for d in after}
     assert all(one.messages[-1].content in known for one in full)
 

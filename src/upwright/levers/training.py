@@ -81,7 +81,7 @@ class TrainingRecipe:
         self.name, self.trials, self.gold_only = name, trials, gold_only
 
     def propose(self, situation: Situation) -> Proposal | None:
-        """Four trials, then twice as many; then ``None``."""
+        """Four trials (two at little effort), then twice as many; then ``None``."""
         weakness = worst(situation)
         step = len(fruitless(situation, self.name))
         if weakness is None or not situation.trainable or step >= ATTEMPTS:
@@ -89,9 +89,10 @@ class TrainingRecipe:
         recipe = replace(situation.body.training, start="base")
         effort = situation.effort
         examples = max(16, round(recipe.examples * effort * (1 + step)))
+        trials = max(min(2, self.trials), round(self.trials * min(1.0, 1.5 * effort)))
         settings = TrainingSettings(
-            trials=self.trials * (1 + step), trial_examples=max(12, round(96 * effort)), examples=examples,
-            gold=examples if self.gold_only else examples // 2, check=max(12, answers_for(effort) // 16), recipe=recipe,
+            trials=trials * (1 + step), trial_examples=max(12, round(96 * effort)), examples=examples,
+            gold=examples, check=max(12, answers_for(effort) // 16), recipe=recipe,
             gold_only=self.gold_only,
         )  # fmt: skip
         return Proposal(
