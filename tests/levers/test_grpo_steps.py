@@ -261,14 +261,18 @@ def test_the_writer_says_what_the_runtime_says(model: Path, tmp_path: Path) -> N
         assert float(said.sum()) == pytest.approx(one.logprob, abs=0.1 * len(one.tokens))
 
 
-def test_the_first_ratio_is_one_and_better_answers_become_likelier(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_first_ratio_is_one_and_better_answers_become_likelier(
+    model: Path, tmp_path: Path, temperature: float
+) -> None:
     policy = new_policy(model, tmp_path / "policy")
-    policy.how = replace(HOW, updates=1)
+    policy.how = replace(HOW, updates=1, temperature=temperature)
     groups, _ = Toy().rollout(policy.writer(), 1, quiet)
     before = [_sums(policy, group) for group in groups]
     watched = policy.update(groups, 1, quiet)
     assert watched["clipped"] == 0.0, "one update on its own samples clips nothing"
     assert watched["kl"] < 0.001, "the policy starts as the champion"
+    assert watched["decoder gap"] < 0.1, "decoder and trainer read the same weights, whatever the temperature"
     after = [_sums(policy, group) for group in groups]
     moved = [
         (a, n - b)
@@ -277,6 +281,24 @@ def test_the_first_ratio_is_one_and_better_answers_become_likelier(model: Path, 
     ]
     assert sum(a * d for a, d in moved) / len(moved) > 0.01
     assert Toy().look(policy.writer(), quiet) != Toy().look(_start(model, tmp_path), quiet), "the writer follows"
+
+
+def test_a_temperature_is_the_policys_own_in_sampling_and_in_the_loss(model: Path, tmp_path: Path) -> None:
+    """What is sampled at 0.6 has, on average, the log-probability and the entropy that the trainer gives it at 0.6, not at 1."""
+    policy = new_policy(model, tmp_path / "policy")
+    policy.how = replace(HOW, temperature=0.6)
+    said = policy.writer().write([(CHATS[0], seed) for seed in range(8)], 16, 4, quiet)
+    surprise, entropy = {0.6: [], 1.0: []}, {0.6: [], 1.0: []}
+    for one in itertools.chain(*said):
+        batch = _collate([([*one.prompt, *one.tokens], len(one.prompt))], 0)
+        for heat in surprise:
+            with torch.no_grad():
+                logs, spread = logps(policy.model, batch, entropy=True, temperature=heat)
+            surprise[heat].append(-float(logs.mean()))
+            entropy[heat].append(float(spread.mean()))
+    own, other = ((sum(surprise[h]) - sum(entropy[h])) / len(entropy[h]) for h in (0.6, 1.0))
+    assert abs(own) < 0.15, "a sample is as surprising as its distribution is spread"
+    assert other < -0.15, "and not as the distribution at temperature 1 is"
 
 
 def _start(model: Path, tmp_path: Path) -> Writer:

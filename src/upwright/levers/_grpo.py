@@ -28,7 +28,7 @@ from upwright.bodies.runtimes.base import Message, Request
 from upwright.levers._branches import collate
 from upwright.levers._parallel import MOST, shared
 from upwright.levers._sft import _save
-from upwright.levers._steps import MICRO, Adapter, logps
+from upwright.levers._steps import MICRO, Adapter, logps, picked, said_logits
 from upwright.records import derive_seed
 
 Tell = Callable[[float, str], None]
@@ -49,6 +49,8 @@ class How:
         least_entropy: share of the first rollout's entropy below which it stops.
         drop: fall of the held-out pass rate below its best at which it stops, when it is also beyond one standard error.
         tokens: rollout tokens (prompt and answer) after which no further step is begun.
+        temperature: of the policy, in sampling and in the loss alike, as in TRL. Below 1 its samples are nearer to the answers that
+            it gives without sampling, so what they teach reaches those.
     """
 
     steps: int = 8
@@ -62,6 +64,7 @@ class How:
     least_entropy: float = 0.2
     drop: float = 0.05
     tokens: int = 100_000
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Written:
 
     Attributes:
         prompt, tokens: ids; ``tokens`` ends with the token that ended the turn, unless it was cut off.
-        logprob: sum over ``tokens`` in nats, as the decoder saw it.
+        logprob: sum over ``tokens`` in nats at temperature 1, as the decoder saw it.
     """
 
     prompt: Sequence[int]
@@ -89,21 +92,21 @@ class Group:
 
 
 class Writer:
-    """Answers sampled from the weights in ``root/model/``, by the runtime's batched decoder, at temperature 1, top-p 1.
+    """Answers sampled from the weights in ``root/model/``, by the runtime's batched decoder, at the policy's temperature, top-p 1.
 
     Any other temperature would make the samples another policy's than the one that is trained.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, temperature: float = 1.0) -> None:
         from upwright.bodies.runtimes.transformers import TransformersRuntime
 
-        self.runtime = TransformersRuntime(Body(root))
+        self.runtime, self.temperature = TransformersRuntime(Body(root)), temperature
 
     def write(
         self, asks: Sequence[tuple[tuple[Message, ...], int]], n: int, max_tokens: int, tell: Tell
     ) -> list[list[Written]]:
         """``n`` answers to each (conversation, seed); one that failed is left out."""
-        requests = [Request(chat, seed, n, 1.0, 1.0, max_tokens) for chat, seed in asks]
+        requests = [Request(chat, seed, n, self.temperature, 1.0, max_tokens) for chat, seed in asks]
         rows, _ = self.runtime.write(requests, lambda done, total: tell(done / max(1, total), "sampling"))
         found: list[list[Written]] = [[] for _ in asks]
         for row, text in zip(rows, self.runtime.texts(rows), strict=True):
@@ -176,7 +179,7 @@ class Policy(Adapter):
         """Samples of the policy as it is now: its adapter merged into the weights, as a child of it would be run."""
         if self._writer is None:
             _save(self.model, self.root / "model" / "adapter")
-            self._writer = Writer(self.root)
+            self._writer = Writer(self.root, self.how.temperature)
         return self._writer
 
     def _to_model(self) -> None:
@@ -194,13 +197,14 @@ class Policy(Adapter):
         norms: list[float] = []
         with shared(len(parts), self.device.type == "cpu") as shards:
             each = map if shards is None else shards.map
-            old, entropy, reference = [], [], []
-            for i, (said, entropies, champion) in enumerate(each(self._weigh, parts)):
+            old, entropy, reference, plain = [], [], [], []
+            for i, (said, entropies, champion, at_one) in enumerate(each(self._weigh, parts)):
                 tell(0.4 * i / len(parts), "weighing")
                 old.append(said)
                 entropy.append(entropies)
                 reference.append(champion)
-            watched = _watched(parts, old, reference, entropy)
+                plain.append(at_one)
+            watched = _watched(old, reference, entropy) | {"decoder gap": _gap(parts, plain)}
             clipped, at = 0, 0
             for batch in plan:
                 tokens = sum(sum(micro.lengths) for micro in batch)
@@ -214,19 +218,24 @@ class Policy(Adapter):
         total = sum(sum(micro.lengths) for micro in parts)
         return watched | {"clipped": round(clipped / total, 4), "gradient": round(sum(norms) / len(norms), 4)}
 
-    def _weigh(self, micro: _Micro) -> tuple[Any, Any, Any]:
-        """Log-probabilities and entropy of the policy, log-probabilities of the champion; no gradient."""
+    def _weigh(self, micro: _Micro) -> tuple[Any, Any, Any, Any]:
+        """Log-probabilities and entropy of the policy, log-probabilities of the champion, and the policy's at temperature 1."""
         import torch
 
+        heat = self.how.temperature
         with torch.no_grad():
-            return *logps(self.model, micro.batch, entropy=True), logps(self.champion, micro.batch)[0]
+            logits, tokens = said_logits(self.model, micro.batch)
+            said, entropies = picked(logits, tokens, True, heat)
+            at_one = said if heat == 1.0 else picked(logits, tokens)[0]
+            return said, entropies, logps(self.champion, micro.batch, temperature=heat)[0], at_one
 
     def _gradients(self, job: tuple[_Micro, Any, Any, int]) -> tuple[Sequence[Any], int]:
         """Of one forward pass's share of the loss, and how many of its tokens were clipped."""
         import torch
 
         micro, old, reference, tokens = job
-        loss, out = policy_loss(logps(self.model, micro.batch)[0], old, reference, micro.advantage, self.how)
+        new = logps(self.model, micro.batch, temperature=self.how.temperature)[0]
+        loss, out = policy_loss(new, old, reference, micro.advantage, self.how)
         return torch.autograd.grad(loss / tokens, self.weights), int(out)
 
     def _plan(self, groups: Sequence[Group], step: int) -> list[list[_Micro]]:
@@ -254,16 +263,19 @@ def _length(group: Group) -> int:
     return len(group.written[0].prompt) + sum(len(w.tokens) for w in group.written)
 
 
-def _watched(
-    parts: Sequence[_Micro], old: Sequence[Any], reference: Sequence[Any], entropy: Sequence[Any]
-) -> dict[str, float]:
-    """Entropy and divergence from the champion, in nats per token, and how far decoder and trainer disagree."""
+def _watched(old: Sequence[Any], reference: Sequence[Any], entropy: Sequence[Any]) -> dict[str, float]:
+    """Entropy and divergence from the champion, in nats per token, at the policy's temperature."""
     import torch
 
     logs, ref = torch.cat(list(old)), torch.cat(list(reference))
     k3 = torch.exp(ref - logs) - (ref - logs) - 1
-    sums = [float(one.sum()) for micro, part in zip(parts, old) for one in part.split(micro.lengths)]
-    decoded = [value for micro in parts for value in micro.decoded]
-    gap = sum(abs(a - b) for a, b in zip(sums, decoded, strict=True)) / len(logs)
-    facts = {"entropy": torch.cat(list(entropy)).mean(), "kl": k3.mean(), "decoder gap": gap}
+    facts = {"entropy": torch.cat(list(entropy)).mean(), "kl": k3.mean()}
     return {name: round(float(value), 4) for name, value in facts.items()}
+
+
+def _gap(parts: Sequence[_Micro], plain: Sequence[Any]) -> float:
+    """How far decoder and trainer disagree, in nats per token at temperature 1."""
+    sums = [float(one.sum()) for micro, part in zip(parts, plain) for one in part.split(micro.lengths)]
+    decoded = [value for micro in parts for value in micro.decoded]
+    tokens = sum(sum(micro.lengths) for micro in parts)
+    return round(sum(abs(a - b) for a, b in zip(sums, decoded, strict=True)) / tokens, 4)

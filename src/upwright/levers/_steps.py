@@ -100,14 +100,22 @@ class Adapter:
         return norm
 
 
-def logps(model: Any, batch: dict[str, Any], entropy: bool = False) -> tuple[Any, Any]:
-    """Log-probability of each answer token, and the entropy there if asked for; nats, shape (answer tokens,).
+def said_logits(model: Any, batch: dict[str, Any]) -> tuple[Any, Any]:
+    """Logits at the answer tokens, shape (answer tokens, vocabulary), and those tokens, shape (answer tokens,), row after row.
 
     Args:
-        batch: of :func:`upwright.levers._sft._collate` or :func:`upwright.levers._branches.collate`; tokens come row after row.
+        batch: of :func:`upwright.levers._sft._collate` or :func:`upwright.levers._branches.collate`.
     """
-    said = branch_logits if "visible" in batch else answer_logits
-    logits, tokens = said(model, batch)  # (answer tokens, vocabulary), (answer tokens,)
-    logs = logits.log_softmax(-1)
+    return (branch_logits if "visible" in batch else answer_logits)(model, batch)
+
+
+def picked(logits: Any, tokens: Any, entropy: bool = False, temperature: float = 1.0) -> tuple[Any, Any]:
+    """Log-probability of each token under logits at a temperature, and the entropy there if asked for; nats, shape (tokens,)."""
+    logs = (logits if temperature == 1.0 else logits / temperature).log_softmax(-1)
     found = logs.gather(-1, tokens[:, None])[:, 0]
     return found, -(logs.exp() * logs).sum(-1) if entropy else None
+
+
+def logps(model: Any, batch: dict[str, Any], entropy: bool = False, temperature: float = 1.0) -> tuple[Any, Any]:
+    """Log-probability of each answer token, and the entropy there if asked for; see :func:`said_logits` and :func:`picked`."""
+    return picked(*said_logits(model, batch), entropy, temperature)

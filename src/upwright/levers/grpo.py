@@ -52,6 +52,8 @@ from upwright.records import Cost, Proposal, Rung, derive_seed
 ROLLOUTS = "model/adapter/rollouts.jsonl"
 ATTEMPTS = 2
 """Attempts on one parent before the lever gives up on it."""
+HEAT = 0.7
+"""Temperature of the policy. At 1 a small model samples far below what it answers without sampling, and the first steps do no more than bring it up to there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,10 @@ class Grpo:
         settings = GrpoSettings(
             reward=self.reward, tasks=max(24, 2 * steps * plan.groups), held=max(8, round(48 * effort)),
             exam=max(8, round(48 * effort)), k=answers_per_task(effort), plan=plan, weights=reach(situation),
-            how=How(steps=steps, learning_rate=0.7 * recipe.learning_rate / 2**attempt, tokens=round(500_000 * effort)),
+            how=How(
+                steps=steps, learning_rate=0.7 * recipe.learning_rate / 2**attempt, tokens=round(500_000 * effort),
+                temperature=HEAT,
+            ),
             recipe=recipe,
         )  # fmt: skip
         kind = {
@@ -144,7 +149,8 @@ class Grpo:
         def tell(done: float, note: str) -> None:
             workshop.progress(min(total, int(100 * done)), total, note)
 
-        before = _exam("before", parent, parent, exam, (settings.k, proposal.seed), workshop.scratch, tell)
+        draw = (settings.k, proposal.seed, settings.how.temperature)
+        before = _exam("before", parent, parent, exam, draw, workshop.scratch, tell)
         trained = reinforce(
             parent.root / "model", settings.recipe, settings.how, source, workshop.scratch,
             derive_seed(proposal.seed, "train"), lambda f, note: tell(1 + f, note),
@@ -167,7 +173,7 @@ class Grpo:
         if data := merge(known, fresh):
             changes[DATA] = render_data(data)
         child = workshop.variant(changes)
-        after = _exam("after", child, parent, exam, (settings.k, proposal.seed), workshop.scratch,
+        after = _exam("after", child, parent, exam, draw, workshop.scratch,
                       lambda f, note: tell(1 + settings.how.steps + f, note))  # fmt: skip
         _refuse_collapse(before, after, settings.k)
         seed = derive_seed(proposal.seed, "as it answers")
@@ -247,13 +253,13 @@ def _tasks(parent: Body, settings: GrpoSettings, seed: int, workshop: Workshop) 
 
 
 def _exam(
-    name: str, body: Body, parent: Body, items: Sequence[Item], how: tuple[int, int], scratch: Path, tell: Tell
+    name: str, body: Body, parent: Body, items: Sequence[Item], how: tuple[int, int, float], scratch: Path, tell: Tell
 ) -> Exam:
     """Sampled once, kept in scratch; the same seeds before and after."""
     kept = scratch / f"exam-{name}.json"
     if not kept.exists():
-        k, seed = how
-        found = ask(Writer(body.root), parent, items, k, derive_seed(seed, "exam"), tell)
+        k, seed, temperature = how
+        found = ask(Writer(body.root, temperature), parent, items, k, derive_seed(seed, "exam"), tell)
         partial = kept.with_suffix(".tmp")
         partial.write_bytes(msgspec.json.encode(examine(items, found, k)))
         partial.replace(kept)
@@ -290,7 +296,7 @@ def _note(
     held["as it answers"] = dict(zip(("before", "after"), answered, strict=True))
     return {
         "reward": settings.reward,
-        "exam": {"tasks": settings.exam, "k": k, **held},
+        "exam": {"tasks": settings.exam, "k": k, "temperature": settings.how.temperature, **held},
         "reading": reading(*exams, k),
         "steps": trained.steps,
         "kept": f"the adapter after step {trained.best}",
