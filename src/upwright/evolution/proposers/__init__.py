@@ -1,0 +1,1 @@
+"""Ways to come by a next program, one file each."""
