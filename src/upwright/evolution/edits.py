@@ -108,7 +108,7 @@ def _check(before: Program, after: Program, scope: Scope) -> None:
         for path, text in after.items():
             if before.get(path) != text:
                 checked_path(path)
-                text.encode()
+                text.encode("utf-8", "surrogateescape")
         if wrong := outside(before, after, scope):
             raise EditError("; ".join(wrong))
     except UnicodeEncodeError as error:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from upwright.bodies.program import program_text
 from upwright.errors import BodyError
-from upwright.records import canonical_json
 
 Program = Mapping[str, str]
-"""Path inside ``program/`` → text, line ends as they are in the file."""
+"""Path inside ``program/`` → text, line ends as they are in the file; bytes that are no UTF-8 stand in it as lone surrogates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,9 @@ class Judged(Protocol):
     def alarms(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
-def program_text(program: Program) -> str:
-    """Canonical JSON of a program: what a body of this kind answers."""
-    return canonical_json(dict(program)).decode()
-
-
 def program_digest(program: Program) -> str:
-    """SHA-256 of :func:`program_text`; equal exactly for equal files."""
-    return hashlib.sha256(canonical_json(dict(program))).hexdigest()
+    """SHA-256 of :func:`~upwright.bodies.program.program_text`; equal exactly for equal files."""
+    return hashlib.sha256(program_text(program).encode()).hexdigest()
 
 
 def checked_path(path: str) -> str:

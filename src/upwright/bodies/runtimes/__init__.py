@@ -6,7 +6,7 @@ import os
 import threading
 import tomllib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,10 +22,13 @@ GROUP = "upwright.runtimes"
 """Entry-point group by which installed packages add runtimes, ``NAME = module:factory of a body``."""
 
 BUILT_IN = {
+    "program": "upwright.bodies.runtimes.program:ProgramRuntime",
     "puppet": "upwright.testing.puppet:Puppet",
     "training": "upwright.training.runtime:TrainingRuntime",
 }
 """Runtimes that ``model.toml`` may name beside those of installed packages: ``runtime = "NAME"``."""
+OF_PROGRAM = ("program",)
+"""Those of them that are made from ``program/``."""
 OF_TEXTS = ("training",)
 """Those of them that are made from ``architecture.toml`` and ``training.toml`` too, so that bodies share one only where these agree."""
 
@@ -38,7 +41,7 @@ _lock = threading.Lock()
 def load(body: Body) -> Runtime:
     """The runtime that a body needs, loaded; bodies with the same model files share one.
 
-    ``model.toml`` is an endpoint (or names another runtime: ``runtime = "NAME"``), ``model/*.gguf`` llama.cpp,
+    ``model.toml`` is an endpoint (or names another runtime: ``runtime = "NAME"``; a program is ``runtime = "program"``), ``model/*.gguf`` llama.cpp,
     ``model/config.json`` Hugging Face weights.
     The runtime stays loaded until others push it out: do not close it.
 
@@ -47,8 +50,9 @@ def load(body: Body) -> Runtime:
         ModelError: its model cannot be loaded.
         MissingExtra: the package that would run it is not installed.
     """
-    key = _fingerprint(body.root)
-    if body.has("model.toml") and _named(body.root / "model.toml") in OF_TEXTS:
+    named = _named(body.root / "model.toml") if body.has("model.toml") else None
+    key = _fingerprint(body.root, ("model", "program") if named in OF_PROGRAM else ("model",))
+    if named in OF_TEXTS:
         key += (body.architecture, repr(body.training))
     with _lock:
         if key in _loaded:
@@ -122,10 +126,11 @@ def _plug_in(name: object) -> Callable[[Body], Runtime]:
     return plugged
 
 
-def _fingerprint(root: Path) -> tuple[object, ...]:
+def _fingerprint(root: Path, folders: Sequence[str]) -> tuple[object, ...]:
     """What tells one body's model files from another's, without reading them: links to the same file are the same."""
     names = ["model.toml"]
-    if os.path.isdir(f"{root}/model"):
-        names += [f.relative_to(root).as_posix() for f in sorted((root / "model").rglob("*"))]
+    for folder in folders:
+        if os.path.isdir(f"{root}/{folder}"):
+            names += [f.relative_to(root).as_posix() for f in sorted((root / folder).rglob("*"))]
     stats = [(name, os.stat(f"{root}/{name}")) for name in names if os.path.isfile(f"{root}/{name}")]
     return tuple((name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats)
