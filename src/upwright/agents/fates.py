@@ -65,7 +65,7 @@ class Fate:
                 Decision.PROMOTE: f"proven in {test}, and not promoted",
             }[self.decision],
         }[self.standing]
-        return f"{said}. {self.why}".strip() if self.why else f"{said}."
+        return f"{said}. {self.why[0].upper()}{self.why[1:]}" if self.why else f"{said}."
 
 
 def fates(project: Project, *, last: int = 50) -> tuple[Fate, ...]:

@@ -131,9 +131,8 @@ def history(found: Iterable[Fate], n: int = LATE) -> str:
 
 def one(f: Fate) -> str:
     """One proposal in a line."""
-    gain = "" if f.gain is None else f" ({100 * f.gain:+.1f} points on practice)"
     changed = f", {', '.join(f.changed)}" if f.changed else ""
-    return f"round {f.round}, {f.lever} by {f.author}{changed}: {_short(f.reason, 160)} → {f.words}{gain}"
+    return f"round {f.round}, {f.lever} by {f.author}{changed}: {_short(f.reason, 160)} → {f.words}"
 
 
 def _short(text: str, most: int = BRIEF) -> str:

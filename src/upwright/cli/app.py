@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from upwright.cli import begin, compare, look, people, reports, runs
+from upwright.cli import agents, begin, compare, look, people, reports, runs
 from upwright.cli.common import Global
 from upwright.errors import Stopped, UpwrightError
 
 EPILOG = """\
 Exit codes: 0 done; 1 error; 2 the project, its charter, tasks or body, or the command line; 3 the model; 4 the model \
 ran and failed; 5 a candidate could not be built; 6 disk or store; 7 the warden refused, or the ledger is broken; \
+10 a change that was told is not promoted; 11 it is proven, and waits for a person; \
 130 stopped (run again to go on).
 """
 
@@ -55,7 +56,7 @@ def options(
     context.obj = Global(project)
 
 
-for group in (begin, runs, compare, look, reports, people):
+for group in (begin, runs, agents, compare, look, reports, people):
     group.register(app)
 
 

@@ -51,14 +51,27 @@ def init(
     quickstart: Annotated[
         bool, typer.Option("--quickstart", help="Use the tasks and the charter that come with Upwright.")
     ] = False,
+    agent: Annotated[
+        bool,
+        typer.Option(
+            "--agent", help="Write AGENTS.md for coding agents too; into a project that is there, that alone."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a project: a directory with a charter, tasks and a body, all of which you may edit before the first run."""
     from upwright.founding import init as make
 
+    if agent and (directory / "upwright.toml").is_file():
+        _guide(directory, as_json)
+        return
     if not as_json:
         console().print("making the project; a model that is not at hand is fetched now")
     project = make(directory, model, tasks or (), protect=protect or (), quickstart=quickstart)
+    if agent:
+        from upwright.agents.guide import write_guide
+
+        write_guide(project)
     made = sorted(p.relative_to(project.root).as_posix() + "/" * p.is_dir() for p in project.root.iterdir())
     if as_json:
         emit("init", {"project": str(project.root), "files": made, "suites": sorted(project.settings.suites)})
@@ -68,12 +81,25 @@ def init(
         "upwright.toml": "how to run",
         "tasks/": "what is measured",
         "body/": "what is improved: the model and its prompt",
+        "AGENTS.md": "what a coding agent reads: `upwright mcp --config` connects one",
     }
     out = console()
     out.print(f"made {project.root}")
     for name in made:
         out.print(f"  {name:<16} {told.get(name, '')}")
     out.print(f"edit them as you like, then: cd {directory} && upwright run")
+
+
+def _guide(directory: Path, as_json: bool) -> None:
+    """Write AGENTS.md into a project that is there."""
+    from upwright.agents.guide import write_guide
+    from upwright.project import Project
+
+    path = write_guide(Project.open(directory))
+    if as_json:
+        emit("init", {"project": str(path.parent), "files": [path.name]})
+    else:
+        console().print(f"wrote {path}; `upwright mcp --config` prints how a client is connected")
 
 
 def doctor(context: typer.Context, as_json: Json = False) -> None:
