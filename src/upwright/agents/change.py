@@ -97,7 +97,7 @@ def changed(offer: Offer, before: Texts, charter: Charter, root: Path) -> dict[s
     if bool(offer.text) == bool(offer.files):
         raise ProjectError("a change is either whole files or edits", todo="give one of them")
     after = _edited(offer.text, before, charter) if offer.text else dict(offer.files)
-    new = {path: text for path, text in after.items() if before.get(path) != text}
+    new = {path: text for path, text in after.items() if path not in before or before[path] != text}
     _hold_to_scope(new, before, charter)
     if not new:
         raise ProjectError("this changes nothing: every text is the champion's already", value=sorted(after))

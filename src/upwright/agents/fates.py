@@ -10,7 +10,7 @@ from typing import Any
 from upwright.agents.lever import NAME
 from upwright.errors import ProjectError
 from upwright.project import VERBS, Journal, Project
-from upwright.records import Decision, Proposal, from_json
+from upwright.records import Decision
 from upwright.warden import ledger, rules
 from upwright.warden.state import State
 
@@ -103,14 +103,6 @@ def fate_of(project: Project, journal: Journal, round_: int) -> Fate:
     if row is None:
         raise ProjectError("there is no such round", value=round_, todo="`upwright ask` lists what was proposed")
     return _fate(journal, round_, row, _waiting(project))
-
-
-def told_before(project: Project, journal: Journal, proposal: Proposal) -> Fate | None:
-    """What became of exactly this proposal in a round that was closed, or ``None``."""
-    for round_, _, row in reversed(journal.rows("propose")):
-        if row["lever"] == NAME and journal.read("promote", round_) and from_json(Proposal, row) == proposal:
-            return _fate(journal, round_, row, _waiting(project))
-    return None
 
 
 def _waiting(project: Project) -> frozenset[int]:

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from upwright.agents.change import Offer, changed, texts_of
-from upwright.agents.fates import Fate, Standing, fate_of, told_before
+from upwright.agents.fates import Fate, Standing, fate_of
 from upwright.agents.lever import NAME, Told
 from upwright.diagnose import Diagnosis, diagnose
 from upwright.engines import make_engine
 from upwright.engines.base import Engine
-from upwright.errors import CharterError, ProjectError, WardenError
+from upwright.errors import CharterError, ProjectError, UpwrightError, WardenError
 from upwright.events import Event
 from upwright.founding import found, translated
 from upwright.jobs import Exam, clear_scratch, scratch_of
@@ -77,7 +77,7 @@ class Hearing(Loop):
         """The offer as a proposal to change the champion.
 
         Raises:
-            CharterError, ProjectError, BodyError: why it is not heard.
+            CharterError, ProjectError, BodyError, EditError: why it is not heard.
         """
         champion = self.champion()
         if not champion.digest.startswith(offer.parent):
@@ -92,20 +92,23 @@ class Hearing(Loop):
                 f"what an agent tells counts as learned from {Told.rung.value}, and the charter demands {least} or stronger",
                 todo="a person may lower minimum_rung in charter.toml",
             )
-        files = changed(offer, texts_of(self.store, champion), self.charter, self.store.checkout(champion.digest))
-        reason = " ".join(offer.reason.split()) or f"{offer.author} changes {', '.join(sorted(files))}"
-        seed = derive_seed(self.settings.seed, NAME, champion.digest, canonical_digest(files))
-        made = Proposal(NAME, {"files": files}, reason, offer.author, champion.digest, seed, offer.weakness)
+        made = self._made(offer, champion)
         if len(canonical_json(to_json(made))) > MOST_PROPOSAL:
             raise ProjectError("the change is too large to stand on the ledger", todo=f"at most {MOST_PROPOSAL} bytes")
         return made
 
+    def _made(self, offer: Offer, parent: Generation) -> Proposal:
+        files = changed(offer, texts_of(self.store, parent), self.charter, self.store.checkout(parent.digest))
+        reason = " ".join(offer.reason.split()) or f"{offer.author} changes {', '.join(sorted(files))}"
+        seed = derive_seed(self.settings.seed, NAME, parent.digest, canonical_digest(files))
+        return Proposal(NAME, {"files": files}, reason, offer.author, parent.digest, seed, offer.weakness)
+
     def hear(self, offer: Offer, anew: bool) -> Fate:
         """Take the offer through a round; see :func:`tell`."""
-        made = self.proposal_of(offer)
-        before = told_before(self.project, self.journal, made)
-        if before is not None:
-            return before
+        before = self._before(offer)
+        if before is not None and before[1].standing in (Standing.PROMOTED, Standing.NOT):
+            return before[1]
+        made = before[0] if before else self.proposal_of(offer)
         if self.left:
             self._finish(made, anew)
         if why := self.ends.why(0, 0, self.generation) if self.ends else "":
@@ -120,6 +123,26 @@ class Hearing(Loop):
         if self.ended and known.standing is Standing.OPEN:
             raise WardenError(self.ended, todo="a person decides about that; then tell the same again")
         return known
+
+    def _before(self, offer: Offer) -> tuple[Proposal, Fate] | None:
+        """The same offer when it was told before, as far as that still says something: it is open, it was promoted, or it
+        was made to this champion and not promoted.
+        """
+        champion = self.pointers.status()["champion"]
+        for round_, _, row in reversed(self.journal.rows("propose")):
+            if row["lever"] != NAME or row["author"] != offer.author or not row["parent"].startswith(offer.parent):
+                continue
+            told = from_json(Proposal, row)
+            try:
+                same = self._made(offer, self.store.get(told.parent)) == told
+            except UpwrightError:  # it does not fit that parent, so it was not told to it
+                continue
+            if same:
+                known = fate_of(self.project, self.journal, round_)
+                over = known.standing in (Standing.PROMOTED, Standing.NOT)
+                if not over or (known.standing is Standing.PROMOTED) != (told.parent == champion):
+                    return told, known
+        return None
 
     def _finish(self, made: Proposal, anew: bool) -> None:
         """Take the round that was left open to its end, unless it is this proposal's own.
@@ -173,6 +196,7 @@ class Hearing(Loop):
         made, self.pending = self.pending, None
         assert made is not None, "a round is for something"
         self.began, self.lever = self.past.seconds, made.lever
+        self._improver()  # asked for later it would be read from the journal, which writes what is held back
         self.journal.write("propose", self.round, to_json(made), hold=True)
         self._event("propose", 1, 1, made.reason)
         return made
