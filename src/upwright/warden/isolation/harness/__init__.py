@@ -1,14 +1,8 @@
-"""What runs in the evaluator's cell: one module for each kind of evaluator.
+"""How an evaluator's files are run inside its cell: one module for each form of evaluator.
 
-A harness has one function::
-
-    run(job, *, folder, program, scratch, seed) -> JSON data
-
-``job`` is what :class:`upwright.warden.evaluator.Judge` sends; ``folder`` is where the evaluator's files are (read-only),
-``program`` the folder in which the file that the job names lies (the generated stub, or the candidate's own files), ``scratch`` a folder
-that may be written, ``seed`` the run's. What it returns is described in :mod:`upwright.warden.isolation.harness.results`. It
-raises what the evaluator raises: that is a run that ended in a crash.
-
-The working directory is ``scratch`` when it is called, and ``random`` and ``numpy.random`` are seeded. Standard library only (numpy where the
-evaluator has loaded it): what a harness imports, every cell imports.
+A harness is a module with ``run(job, program_path, workdir)``. It runs in the evaluator's cell, in a fresh process, and returns data that JSON
+can hold (numpy's numbers and arrays become plain ones; NaN and infinities pass). ``job`` is what :meth:`Pool.run` was given, with two keys more:
+``folder``, where the evaluator's files lie (read-only), and ``seed``. ``program_path`` is the file that stands for the candidate: a
+stub that asks the candidate's cell, or the candidate's own file in a pool that has them together. ``workdir`` is an empty private folder, and the
+current one. An exception that leaves ``run`` ends the run as a crash with that exception's last line.
 """

@@ -1,0 +1,152 @@
+"""The candidate's cell: answers an evaluator's calls with data.
+
+The first process of the cell runs no line of the candidate's. For each connection it forks a process that imports the program afresh and
+serves it, as if the evaluator had imported it in a process of its own; when the evaluator hangs up, that process is killed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+import types
+from typing import Any, NoReturn
+
+from . import seeding, system, tripwire, wire
+
+MAX_CONSTANT = 8 << 20
+TEXT = 20_000
+"""Characters of an error's text that are passed on."""
+
+
+def serve(listener: socket.socket, main: str, seed: int, alarms: int) -> NoReturn:
+    """Accept until killed."""
+    system.hide_memory()
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    live: dict[int, tuple[socket.socket, int, int]] = {}
+    while True:
+        for fd, _ in poll.poll():
+            if fd == listener.fileno():
+                link, _address = listener.accept()
+                pid = os.fork()
+                if pid == 0:
+                    listener.close()
+                    _handle(link, main, seed, alarms)
+                ended = os.pidfd_open(pid)
+                poll.register(link, select.POLLHUP)
+                poll.register(ended, select.POLLIN)
+                live[link.fileno()] = live[ended] = (link, pid, ended)
+            elif fd in live:
+                link, pid, ended = live[fd]
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                poll.unregister(link)
+                poll.unregister(ended)
+                del live[link.fileno()], live[ended]
+                link.close()
+                os.close(ended)
+
+
+def _handle(link: socket.socket, main: str, seed: int, alarms: int) -> NoReturn:
+    """One connection: import the program when first asked, then answer."""
+    system.hide_memory(False)
+    seeding.plant(seed)
+    tripwire.stretch(alarms)
+    program: types.ModuleType | None = None
+    try:
+        while True:
+            try:
+                asked = wire.receive(link)
+            except EOFError:
+                break
+            try:
+                if program is None:
+                    program = load(main)
+                reply = _answer(program, asked)
+                data = wire.encode(reply)
+            except wire.NotData as error:
+                data = wire.encode(("refused", str(error)))
+            except BaseException as error:
+                data = wire.encode(_told(error))
+            _flush()
+            wire.send_bytes(link, data)
+    finally:
+        _flush()
+        os._exit(0)
+
+
+def load(main: str) -> types.ModuleType:
+    """Import the program's main file under its own name."""
+    name = os.path.splitext(os.path.basename(main))[0]
+    sys.path.insert(0, os.path.dirname(main))
+    spec = importlib.util.spec_from_file_location(name, main)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{os.path.basename(main)} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _answer(program: types.ModuleType, asked: Any) -> tuple[Any, ...]:
+    what, name, args, kwargs = asked
+    if what == "describe":
+        return ("ok", describe(program))
+    found = getattr(program, name)
+    if what == "call":
+        return ("ok", found(*args, **kwargs))
+    if isinstance(found, types.ModuleType | type) or not callable(found):
+        return ("ok", ("data", found))
+    return ("ok", ("function", _signature(found)))
+
+
+def describe(program: types.ModuleType) -> dict[str, Any]:
+    """Public names of a program: functions with their signatures, constants with their values, and what is neither."""
+    functions, data, others = [], {}, []
+    for name, value in list(vars(program).items()):
+        if name.startswith("_") or not isinstance(name, str) or isinstance(value, types.ModuleType):
+            continue
+        if callable(value) and not isinstance(value, type):
+            functions.append((str(name), *_signature(value)))
+            continue
+        try:
+            if len(wire.encode(value)) > MAX_CONSTANT:
+                raise wire.NotData("too large")
+            data[str(name)] = value
+        except wire.NotData:
+            others.append((str(name), type(value).__name__ if not isinstance(value, type) else "class"))
+    return {"functions": functions, "data": data, "others": others}
+
+
+def _signature(function: Any) -> tuple[str, list[tuple[str, int, bool]] | None]:
+    """Documentation and parameters (name, kind, whether there is a default) of a function."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+        told = [(str(p.name), int(p.kind), p.default is not p.empty) for p in parameters]
+    except (TypeError, ValueError):
+        told = None
+    return str(getattr(function, "__doc__", "") or "")[:TEXT], told
+
+
+def _told(error: BaseException) -> tuple[str, str, str, str]:
+    """An exception as data: its built-in type's name, its text, its traceback."""
+    kind = next(t for t in type(error).__mro__ if t.__module__ == "builtins")
+    try:
+        text, trace = str(error), "".join(traceback.format_exception(error)[-12:])
+    except BaseException:
+        text, trace = "an error whose text could not be made", ""
+    return ("error", kind.__name__, str.__str__(text)[:TEXT], trace[-TEXT:])
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            continue
