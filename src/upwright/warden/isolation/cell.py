@@ -141,9 +141,13 @@ def _redirect(output: int, keep: list[int]) -> None:
         os.closerange(start, fd)
         start = fd + 1
     os.closerange(start, start + 1024)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    sys.stdout, sys.stderr = _printed(1), _printed(2)
+
+
+def _printed(fd: int) -> io.TextIOWrapper:
+    """A stream that passes every line on at once."""
+    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _limit(order: Order, ground: Ground) -> None:
