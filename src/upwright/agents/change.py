@@ -104,7 +104,7 @@ def changed(offer: Offer, before: Texts, charter: Charter, root: Path) -> dict[s
     size = sum(len((text or "").encode()) for text in new.values())
     if size > MOST_TEXT:
         raise ProjectError("this is too much text for one change", value=size, todo=f"at most {MOST_TEXT} bytes")
-    _hold_to_form(new, root)
+    hold_to_form(new, root)
     return new
 
 
@@ -157,7 +157,7 @@ def _out_of_scope(path: str, text: str | None, before: Texts, charter: Charter) 
     return ""
 
 
-def _hold_to_form(new: Mapping[str, str | None], root: Path) -> None:
+def hold_to_form(new: Mapping[str, str | None], root: Path) -> None:
     """Read every changed part as the loop will.
 
     Raises:
