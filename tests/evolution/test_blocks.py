@@ -109,6 +109,7 @@ def test_exactly_what_is_between_markers_may_change(parts: list[str], others: li
 
 
 @given(st.text("a\n\r\x0b\x0c\u2028", max_size=12))
+@settings(deadline=None)
 def test_lines_join_to_the_same_text(text: str) -> None:
     assert "".join(lines_of(text)) == text
     assert len(lines_of(text)) == text.count("\n") + bool(text and not text.endswith("\n"))
