@@ -17,7 +17,7 @@ from upwright.warden.gate import BETS, Decision
 from upwright.warden.state import State
 from upwright.warden.trial import Trial
 
-NOTES = frozenset({"screened", "waiver", "alarm", "calibration"})
+NOTES = frozenset({"screened", "waiver", "alarm", "calibration", "experiment"})
 MOST_NOTE = 64 * 1024
 MOST_PROPOSAL = 1024 * 1024
 
