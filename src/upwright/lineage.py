@@ -29,6 +29,7 @@ from upwright.lines import (
     Skill,
     VaultLine,
 )
+from upwright.metrics import Metric, numbers, read_metrics
 from upwright.plans import Happened, Plan, PlanLine
 from upwright.project import PLAN, VERBS, Project
 from upwright.records import Cost, Generation, Interval, from_json
@@ -109,6 +110,7 @@ class _Reader:
         self.journal, self.entries = journal, entries
         self.state = State.fold(entries)
         self.store = Store(project.state / "store")
+        self.metrics = read_metrics(entries)
         self.reasons = {e.data["test"]: e for e in entries if e.kind == "verdict"}
         self.reports = {e.data["test"]: e for e in entries if e.kind in ("confirmed", "vault")}
         self.round_of: dict[str, int] = {}
@@ -142,7 +144,9 @@ class _Reader:
             generations=generations,
             candidates=candidates,
             vault=tuple(
-                VaultLine(t.child, self._confirmation(t)) for n, t in state.trials.items() if n < 0 and t.reported
+                VaultLine(t.child, self._confirmation(t), self._measured(n, "vault"))
+                for n, t in state.trials.items()
+                if n < 0 and t.reported
             ),
             rollbacks=rollbacks,
             waiting=tuple(rules.status(state)["awaiting_approval"]),
@@ -190,7 +194,9 @@ class _Reader:
         first = next((g.confirmation for g in found[1:] if g.confirmation and g.parent == line.genesis), None)
         if first:
             skills = tuple(replace(s, child=s.former) for s in first.skills)
-            found[0] = replace(found[0], score=first.former, skills=skills)
+            metrics = next((g.metrics for g in found[1:] if g.metrics and g.parent == line.genesis), ())
+            metrics = tuple(replace(m, child=m.former, failed=0) for m in metrics)
+            found[0] = replace(found[0], score=first.former, skills=skills, metrics=metrics)
         return tuple(replace(g, rolled_back=g.digest not in kept) for g in found)
 
     def _kept_chain(self) -> set[str]:
@@ -231,6 +237,7 @@ class _Reader:
             rolled_back=False,
             at=at,
             frontier=self.frontiers.get(digest),
+            metrics=self._measured(trial.number, "confirm", "test") if trial else (),
         )
 
     def _candidate(self, round_: int) -> CandidateLine:
@@ -251,7 +258,16 @@ class _Reader:
             evidence=evidence,
             seconds=float(promote.get("seconds", build.get("record", {}).get("cost", {}).get("seconds", 0.0))),
             at=at,
+            metrics=self._measured(test, "test") if test else (),
         )
+
+    def _measured(self, test: int, *phases: str) -> tuple[Metric, ...]:
+        """What the runs of a test measured, each suite's in the first of the phases that has any; the objective's first."""
+        found: dict[str, Metric] = {}
+        for phase in phases:
+            for metric in self.metrics.get((test, phase), ()):
+                found.setdefault(metric.suite, metric)
+        return tuple(sorted(found.values(), key=lambda m: m.suite != self.state.charter.objective))
 
     def _evidence(self, trial: Trial) -> Evidence:
         facts = trial.evidence()
@@ -269,6 +285,7 @@ class _Reader:
             protected=tuple(_comparison(p, p["versus"]) for p in facts["protected"]),
             skills=_skills(facts["skills"]),
             at=entry.time if entry else "",
+            claim=str(facts.get("claim", "")),
         )
 
     def _confirmation(self, trial: Trial) -> Confirmation:
@@ -326,5 +343,15 @@ def _skills(facts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> tuple[Skill
 
 def _comparison(f: Mapping[str, Any], versus: str) -> Comparison:
     return Comparison(
-        f["suite"], versus, f["n"], f["wins"], f["losses"], f["ties"], f["mean"], f["margin"], f["e_value"]
-    )
+        f["suite"], versus, f["n"], f["wins"], f["losses"], f["ties"], f["mean"], f["margin"], f["e_value"],
+        _exactly(f["exact"]) if "exact" in f else "",
+    )  # fmt: skip
+
+
+def _exactly(runs: Mapping[str, Sequence[float | None]]) -> str:
+    """What exact runs measured, in words."""
+    values = {who: list(dict.fromkeys(runs[who])) for who in ("child", "other")}
+    told = numbers(*values["child"], *values["other"])
+    sides = (told[: len(values["child"])], told[len(values["child"]) :])
+    child, other = (" and ".join(side) or "nothing" for side in sides)
+    return f"{child} against {other}, in each of {len(runs['child'])} runs"

@@ -12,6 +12,7 @@ from typing import Any
 
 from upwright.diagnose.frontier import Reach
 from upwright.errors import ProjectError
+from upwright.metrics import Metric
 from upwright.plans import PlanLine
 from upwright.records import SCHEMA, Cost, Interval, Proposal
 
@@ -43,6 +44,7 @@ class Comparison:
         versus: ``champion``, or ``anchor`` (the last generation that a person approved).
         margin: how much worse it may be; ``None`` on the objective, where it has to be better.
         mean: mean paired difference.
+        exactly: of a metric that repeats exactly, what was measured, in words; nothing was bet there.
     """
 
     suite: str
@@ -54,11 +56,15 @@ class Comparison:
     mean: float | None
     margin: float | None
     e_value: float
+    exactly: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the warden saw in one test. The smallest e-value of all comparisons has to reach the threshold."""
+    """What the warden saw in one test. The smallest e-value of all comparisons has to reach the threshold.
+
+    ``claim`` says what is claimed instead where nothing random is: every metric of the test repeats exactly.
+    """
 
     test: int
     decision: str | None
@@ -69,6 +75,14 @@ class Evidence:
     protected: tuple[Comparison, ...]
     skills: tuple[Skill, ...]
     at: str
+    claim: str = ""
+
+    @property
+    def weight(self) -> str:
+        """How strong it is, in words."""
+        if self.claim:
+            return f"measured again: {self.objective.exactly or 'no run yet'}"
+        return f"e-value {self.e_value:.3g} of {self.threshold:.0f} needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +110,7 @@ class GenerationLine:
         frontier: how far it reaches on the objective's difficulties, on practice tasks; ``None`` where there is no scale of them.
         build: what building it cost; ``cost``: everything spent since the generation before, failures included.
         rolled_back: whether a rollback left it behind.
+        metrics: of a program, what its freshest sealed runs measured, a metric for each suite; the objective's first.
     """
 
     number: int
@@ -118,6 +133,7 @@ class GenerationLine:
     rolled_back: bool
     at: str
     frontier: Reach | None = None
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def name(self) -> str:
@@ -133,6 +149,7 @@ class CandidateLine:
         gain: mean difference on practice, ``None`` when it was not screened.
         decision: the warden's word, ``None`` when it never knocked.
         why: the warden's reason for people, or why it never knocked; empty while the round is open.
+        metrics: of a program that knocked, what its sealed runs measured.
     """
 
     round: int
@@ -145,6 +162,7 @@ class CandidateLine:
     evidence: Evidence | None
     seconds: float
     at: float
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def promoted(self) -> bool:
@@ -158,6 +176,7 @@ class VaultLine:
 
     digest: str
     total: Confirmation
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

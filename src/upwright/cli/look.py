@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +23,7 @@ from upwright.cli.common import (
 
 if TYPE_CHECKING:
     from upwright.lines import CandidateLine, Comparison, GenerationLine, Lineage
+    from upwright.metrics import Metric
 
 _ITEMS, _WIDE = 24, 200  # most items and characters of one thing that a build noted; the page has all
 
@@ -63,6 +64,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     out.print(f"{project.root.name}: champion is generation {champion.name}")
     rows = [
         ("objective", line.objective),
+        *_metrics(champion.metrics),
         ("confirmed score", _score(champion)),
         ("last gain", gained(champion.confirmation.gain) if champion.confirmation else "–"),
         (
@@ -80,6 +82,15 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         )
     for name, value in rows:
         out.print(f"  {name:<16} {value}")
+
+
+def _metrics(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
+    """What the evaluator itself measured of a program: the objective's metric, then the protected ones."""
+    found = []
+    for m in metrics:
+        runs = f"in each of {m.n} fresh runs" if m.exact else f"mean of {m.n} fresh runs"
+        found.append(("metric", f"{m.told} ({'more' if m.direction == 'max' else 'less'} is better; {runs})"))
+    return found
 
 
 def _score(line: GenerationLine) -> str:
@@ -195,6 +206,7 @@ def _print_candidate(c: CandidateLine) -> None:
         ("lever", c.lever),
         ("tried because", c.reason),
         ("practice gain", points(c.gain)),
+        *_metrics(c.metrics),
         ("verdict", verdict(c)),
         ("why", c.why),
     ):
@@ -218,6 +230,7 @@ def _print_generation(line: Lineage, g: GenerationLine) -> None:
             ("changed", ", ".join(g.changed) or "–"),
         ]
     rows += _planned(line, g)
+    rows += _metrics(g.metrics)
     rows.append(("confirmed", _score(g)))
     rows += _reached(g)
     if g.confirmation:
@@ -233,10 +246,11 @@ def _print_generation(line: Lineage, g: GenerationLine) -> None:
         out.print(f"  {name:<16} {value}")
     if g.evidence:
         e = g.evidence
-        out.print(f"evidence of test {e.test}: e-value {amount(e.e_value)} of {e.threshold:.0f} needed; {e.reason}")
+        weight = e.weight if e.claim else f"e-value {amount(e.e_value)} of {e.threshold:.0f} needed"
+        out.print(f"evidence of test {e.test}: {weight}; {e.reason}")
         for c in (e.objective, *e.protected):
             out.print(f"  {comparison(c)}")
-    if g.skills:
+    if g.skills and not g.metrics:
         out.print("skills, confirmed (before → now)")
         for s in sorted(g.skills, key=lambda s: s.former.mean - s.child.mean):
             change = "" if g.number == 0 else f"{percent(s.former.mean):>8} → "
@@ -297,6 +311,8 @@ def comparison(c: Comparison) -> str:
     """One comparison in a line."""
     claim = "better" if c.margin is None else f"not worse by {100 * c.margin:g} points"
     than = "" if c.versus == "champion" else " than the last approved generation"
+    if c.exactly:
+        return f"{c.suite}: {claim}{than}? {c.exactly}"
     count = f"{c.wins} won, {c.losses} lost, {c.ties} tied of {c.n}"
     return f"{c.suite}: {claim}{than}? {count}; mean {points(c.mean)} points; e-value {amount(c.e_value)}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,11 @@ MOST_TEXT = 512 * 1024
 """Larger files are told by size and digest alone, in bytes."""
 MOST_LINES = 400
 """Longest diff shown of one file."""
+MOST_WIDE = 240
+"""Characters shown of one line: a program may hold a table of numbers in one."""
+_HUNK = re.compile(r"@@ -(\d+)")
+_PYTHON = re.compile(r"\s*(?:async def|def|class)\s+\w")
+_OTHER = re.compile(r"[A-Za-z_$\[]|#+ ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ def _file(store: Store, old: Generation, new: Generation, path: str) -> FileDiff
     )
     sizes = [None if d is None else _size(store, d) for d in (before, after)]
     texts = [_text(store, generation, path, size) for generation, size in ((old, sizes[0]), (new, sizes[1]))]
-    lines = None if None in texts else _unified(texts[0] or "", texts[1] or "")
+    lines = None if None in texts else _unified(texts[0] or "", texts[1] or "", path)
     return FileDiff(path, kind, lines, before, after, sizes[0], sizes[1])
 
 
@@ -72,10 +78,22 @@ def _text(store: Store, generation: Generation, path: str, size: int | None) -> 
     return None if "\0" in text else text
 
 
-def _unified(before: str, after: str) -> tuple[str, ...]:
-    lines = [
-        line.rstrip("\n") for line in difflib.unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm="")
-    ][2:]
+def _unified(before: str, after: str, path: str) -> tuple[str, ...]:
+    old = before.splitlines()
+    lines = []
+    for line in list(difflib.unified_diff(old, after.splitlines(), n=2, lineterm=""))[2:]:
+        line = line.rstrip("\n")
+        if path.startswith("program/") and (hunk := _HUNK.match(line)):
+            line = f"{line} {_place(old[: int(hunk[1])], path)}".rstrip()
+        lines.append(
+            line if len(line) <= MOST_WIDE else f"{line[:MOST_WIDE]}… and {len(line) - MOST_WIDE} more characters"
+        )
     if len(lines) > MOST_LINES:
         lines = [*lines[:MOST_LINES], f"… and {len(lines) - MOST_LINES} more lines"]
     return tuple(lines)
+
+
+def _place(above: list[str], path: str) -> str:
+    """In which function or section a change is: the last line above it that begins one."""
+    begins = _PYTHON if path.endswith(".py") else _OTHER
+    return next((line.strip()[:80] for line in reversed(above) if begins.match(line)), "")

@@ -19,6 +19,7 @@ from upwright.records import SCHEMA, Generation, Interval, to_json
 from upwright.trajectory import ConfirmedPoint, Trajectory, account
 from upwright.warden.audit import verify_home
 from upwright.web.diffs import FileDiff, compare
+from upwright.web.programs import Search, gather_search, sentence
 from upwright.web.shapes import Shapes
 
 
@@ -68,6 +69,7 @@ class Facts:
         charter: the charter in force, as plain JSON types.
         curves: skill of the objective → (generation number, confirmed score).
         shapes: digest of a generation that changed ``architecture.toml`` or ``training.toml`` → its network and its parent's.
+        search: of a body that is a program, every candidate that was tried on practice.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Facts:
     knowing: tuple[Knowing, ...] = ()
     charter: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, Shapes] = field(default_factory=dict)
+    search: Search | None = None
     schema: int = SCHEMA
 
 
@@ -107,6 +110,7 @@ def gather(project: Project) -> Facts:
         knowing=_knowing(project, line),
         charter=_charter(project),
         shapes=_shapes(project, line),
+        search=gather_search(project, line),
     )
 
 
@@ -260,6 +264,8 @@ def headline(facts: Facts) -> str:
     if champion.number == 0:
         return f"No candidate of {tried} has been proven better on {line.objective} than the body that the run started from."
     opened = [v for v in line.vault if v.digest == champion.digest]
+    if told := sentence(line):
+        return f"Generation {champion.number} brought {told}, after {tried}."
     if opened:
         total = opened[-1].total
         return (

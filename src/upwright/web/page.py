@@ -11,6 +11,7 @@ from html import escape
 from importlib.resources import files
 
 from upwright.lines import CandidateLine, Comparison, GenerationLine, Measure, Skill
+from upwright.web import programs
 from upwright.web.diffs import FileDiff
 from upwright.web.facts import Facts, calibration_lines, headline, knowing_told
 from upwright.web.frontiers import section
@@ -27,6 +28,7 @@ def render(facts: Facts) -> str:
     sections = [_head(facts)]
     if facts.lineage.generations:
         sections += [
+            programs.section(facts.lineage, facts.search),
             _curve(facts),
             _generations(facts),
             plans(facts.lineage.plans),
@@ -43,9 +45,16 @@ def render(facts: Facts) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_t(facts.name)}: Upwright report</title><style>{css}</style></head>"
         f"<body><main>{''.join(sections)}"
-        f"<footer>Made by Upwright, {_t(facts.made.replace('T', ' '))}. Scores are shares of right answers; brackets are "
+        f"<footer>Made by Upwright, {_t(facts.made.replace('T', ' '))}. {_scores(facts)}; brackets are "
         "95 % intervals that hold at every sample size.</footer></main></body></html>\n"
     )
+
+
+def _scores(facts: Facts) -> str:
+    """What a score is, in words."""
+    if facts.search is None and programs.objective(facts.lineage) is None:
+        return "Scores are shares of right answers"
+    return "Scores are the evaluator's metric on a scale where the first program has 50 %"
 
 
 # ---- the sections -------------------------------------------------------------------------------
@@ -99,7 +108,7 @@ def _curve(facts: Facts) -> str:
         f'<p class="soft">Confirmed score on {_t(line.objective)} in %, each from a fresh draw that decided nothing; bars are 95 % intervals.</p>'
         f"{curve(points, 'Confirmed score by generation', last)}"
         f"{section(line.generations)}"
-        f'<h3>By skill</h3><div class="small">{small}</div>'
+        f'{"" if facts.search else f"""<h3>By skill</h3><div class="small">{small}</div>"""}'
         f"{_self_knowledge(facts)}"
     )
 
@@ -141,7 +150,7 @@ def _card(facts: Facts, g: GenerationLine) -> str:
     ]
     if g.evidence:
         parts.append(_evidence(g))
-    if g.skills:
+    if g.skills and not g.metrics:
         rows = [_skill(s) for s in sorted(g.skills, key=lambda s: s.former.mean - s.child.mean)]
         table = _table(("skill", "before", "now", "change", "tasks"), rows, numeric=(1, 2, 3, 4))
         parts.append(f"<details><summary>Skills, on fresh tasks</summary>{table}</details>")
@@ -184,7 +193,10 @@ def _evidence(g: GenerationLine) -> str:
     e = g.evidence
     assert e is not None
     rows = [_comparison(c) for c in (e.objective, *e.protected)]
-    told = f"Test {e.test}: {_t(e.reason)}. The smallest e-value is {_number(e.e_value)}; {_number(e.threshold)} was needed."
+    weight = f"The smallest e-value is {_number(e.e_value)}; {_number(e.threshold)} was needed."
+    if e.claim:
+        weight = f"{e.weight[0].upper()}{e.weight[1:]}: {e.claim}."
+    told = f"Test {e.test}: {_t(e.reason)}. {_t(weight)}"
     columns = ("suite", "claim", "won", "lost", "tied", "mean", "e-value")
     return f"<p>{told}</p><details><summary>Evidence, on sealed tasks</summary>{_table(columns, rows, numeric=(2, 3, 4, 5, 6))}</details>"
 
@@ -193,7 +205,8 @@ def _comparison(c: Comparison) -> Cells:
     claim = "better" if c.margin is None else f"not worse by {100 * c.margin:g} points"
     claim += "" if c.versus == "champion" else " than the last approved"
     mean = "–" if c.mean is None else _points(c.mean)
-    return _t(c.suite), claim, str(c.wins), str(c.losses), str(c.ties), mean, _number(c.e_value)
+    weight = _t(c.exactly) or _number(c.e_value)
+    return _t(c.suite), claim, str(c.wins), str(c.losses), str(c.ties), mean, weight
 
 
 def _skill(s: Skill) -> Cells:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from upwright.lines import Measure
-from upwright.web import frontiers, planned, shapes
+from upwright.web import frontiers, planned, programs, shapes
 from upwright.web.facts import Facts, calibration_lines, headline, knowing_told
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def lines(facts: Facts) -> list[str]:
     told = [f"{facts.name}: {headline(facts)}"]
     if not line.generations:
         return told
+    if metrics := programs.lines(line, facts.search):
+        told += ["", "what the evaluator measured, in sealed runs", *(f"  {text}" for text in metrics)]
     told += ["", "confirmed score by generation"]
     told += [
         f"  {g.number:>3} {band(g.score)}  {_score(g.score)}{'  rolled back' * g.rolled_back}" for g in line.generations
@@ -44,7 +46,7 @@ def lines(facts: Facts) -> list[str]:
             "how far it reaches: the hardest difficulty with so many answers right, on practice (95 % intervals)",
         ]
         told += [f"  {sentence}" for sentence in reached]
-    if facts.curves:
+    if facts.curves and not metrics:
         told += ["", "by skill"]
         told += [
             f"  {skill:<20} {spark(m for _, m in points)}  {_path(points)}" for skill, points in facts.curves.items()
@@ -64,7 +66,7 @@ def lines(facts: Facts) -> list[str]:
             f"      cost: {g.build.seconds:.0f} s to build it, {g.cost.seconds:.0f} s since the generation before"
         )
         if e:
-            told.append(f"      evidence: e-value {e.e_value:.3g} of {e.threshold:.0f} needed; {e.reason}")
+            told.append(f"      evidence: {e.weight}; {e.reason}")
     if line.plans:
         told += ["", "what was planned, and what happened"]
         told += [f"  {text}" for text in planned.lines(line.plans)]
