@@ -6,6 +6,7 @@ serves it, as if the evaluator had imported it in a process of its own; when the
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import os
@@ -25,8 +26,20 @@ TEXT = 20_000
 
 
 def serve(listener: socket.socket, main: str, seed: int, alarms: int) -> NoReturn:
-    """Accept until killed."""
+    """Accept until killed. One process is forked ahead of the first connection, while the evaluator gets ready."""
     system.hide_memory()
+
+    def fork() -> tuple[int, socket.socket]:
+        here, there = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            listener.close()
+            here.close()
+            _handle(there, main, seed, alarms)
+        there.close()
+        return pid, here
+
+    spare: tuple[int, socket.socket] | None = fork()
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     live: dict[int, tuple[socket.socket, int, int]] = {}
@@ -34,10 +47,10 @@ def serve(listener: socket.socket, main: str, seed: int, alarms: int) -> NoRetur
         for fd, _ in poll.poll():
             if fd == listener.fileno():
                 link, _address = listener.accept()
-                pid = os.fork()
-                if pid == 0:
-                    listener.close()
-                    _handle(link, main, seed, alarms)
+                pid, way = spare or fork()
+                spare = None
+                with way, contextlib.suppress(OSError):
+                    socket.send_fds(way, [b"L"], [link.fileno()])
                 ended = os.pidfd_open(pid)
                 poll.register(link, select.POLLHUP)
                 poll.register(ended, select.POLLIN)
@@ -45,7 +58,7 @@ def serve(listener: socket.socket, main: str, seed: int, alarms: int) -> NoRetur
             elif fd in live:
                 link, pid, ended = live[fd]
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                _tell(os.waitpid(pid, 0)[1])
                 poll.unregister(link)
                 poll.unregister(ended)
                 del live[link.fileno()], live[ended]
@@ -53,32 +66,53 @@ def serve(listener: socket.socket, main: str, seed: int, alarms: int) -> NoRetur
                 os.close(ended)
 
 
-def _handle(link: socket.socket, main: str, seed: int, alarms: int) -> NoReturn:
-    """One connection: import the program when first asked, then answer."""
-    system.hide_memory(False)
-    seeding.plant(seed)
-    tripwire.stretch(alarms)
-    program: types.ModuleType | None = None
+def _tell(status: int) -> None:
+    """Print what ended the candidate's process, if it was not the evaluator's hanging up."""
+    code = os.waitstatus_to_exitcode(status)
+    if code not in (0, -signal.SIGKILL):
+        why = f"exit code {code}" if code > 0 else signal.Signals(-code).name
+        print(f"[the candidate's process ended: {why}]", file=sys.stderr)
+
+
+def _handle(way: socket.socket, main: str, seed: int, alarms: int) -> NoReturn:
+    """One connection: import the program, then answer what is asked."""
     try:
+        os.setpgid(0, 0)
+        system.hide_memory(False)
+        seeding.plant(seed)
+        tripwire.stretch(alarms)
+        program: types.ModuleType | None = None
+        failed = b""
+        try:
+            program = load(main)
+        except BaseException as error:
+            failed = wire.encode(_told(error))
+        _, fds, _, _ = socket.recv_fds(way, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        way.close()
+        link = socket.socket(fileno=fds[0])
         while True:
-            try:
-                asked = wire.receive(link)
-            except EOFError:
-                break
-            try:
-                if program is None:
-                    program = load(main)
-                reply = _answer(program, asked)
-                data = wire.encode(reply)
-            except wire.NotData as error:
-                data = wire.encode(("refused", str(error)))
-            except BaseException as error:
-                data = wire.encode(_told(error))
+            asked = wire.receive(link)
+            data = failed if program is None else _reply(program, asked)
             _flush()
             wire.send_bytes(link, data)
+    except EOFError:
+        pass
     finally:
         _flush()
         os._exit(0)
+
+
+def _reply(program: types.ModuleType, asked: Any) -> bytes:
+    """The answer to one request, as bytes that may pass."""
+    try:
+        data = wire.encode(_answer(program, asked))
+        if len(data) > wire.MAX_BYTES:
+            raise wire.NotData(f"{len(data)} bytes, more than the {wire.MAX_BYTES} that may pass")
+        return data
+    except wire.NotData as error:
+        return wire.encode(("refused", str(error)))
+    except BaseException as error:
+        return wire.encode(_told(error))
 
 
 def load(main: str) -> types.ModuleType:

@@ -66,6 +66,7 @@ class Ground:
     folder: str
     home: str
     readable: tuple[str, ...]
+    seccomp: system.Filter
     processes: int = 4
     memory: int = 0
 
@@ -95,23 +96,20 @@ def enter(order: Order, ground: Ground, fds: list[int]) -> NoReturn:
 
 
 def _separate(order: Order, ground: Ground) -> None:
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
     if ground.mode != "namespaces":
         os.setpgid(0, 0)
+        system.end_with_parent()
         return
     system.unshare(system.NEWNS | system.NEWIPC)
-    size = f"mode=1777,size={order.limits['file_mb']}m,nr_inodes=16k"
     hard = system.MS_NOSUID | system.MS_NODEV
-    system.mount("tmpfs", "/tmp", "tmpfs", hard, size)
-    system.mount("tmpfs", "/dev/shm", "tmpfs", hard, size)
+    system.mount("tmpfs", "/tmp", "tmpfs", hard, f"mode=1777,size={order.limits['file_mb']}m,nr_inodes=16k")
     system.mount("proc", "/proc", "proc", hard | system.MS_NOEXEC | system.MS_RDONLY)
 
 
 def _lay_files(order: Order, ground: Ground) -> str:
     """Write what the role needs; return the path of the program (or of its stub)."""
     folder = os.path.join(order.root, "program")
-    for name in ("program", "work", "cache"):
+    for name in ("program", "work", "cache", "shm"):
         os.mkdir(os.path.join(order.root, name), 0o755)
     files = order.files
     main = os.path.join(folder, order.main)
@@ -168,25 +166,28 @@ def _limit(order: Order, ground: Ground) -> None:
         value = value if before == resource.RLIM_INFINITY else min(value, before)
         if ground.mode == "namespaces" or what != resource.RLIMIT_NPROC:  # else it counts what is not ours
             resource.setrlimit(what, (value, value))
-    os.environ.clear()
-    os.environ.update(order.environment)
+    for name in os.environ.keys() - order.environment.keys():
+        del os.environ[name]
+    for name, text in order.environment.items():
+        if os.environ.get(name) != text:
+            os.environ[name] = text
 
 
 def _give_up_rights(order: Order, ground: Ground) -> None:
-    apart = ground.mode == "namespaces"
-    if apart:
-        system.drop_capabilities()
-        system.no_new_privileges()
-        system.seccomp()
-        return
-    try:
-        if os.geteuid() == 0:
-            system.drop_capabilities()
-        system.landlock([*ground.readable, *([ground.folder] if ground.folder else [])], [order.root, "/dev/null"])
-        system.seccomp(shared=True, connect=order.role == "evaluator")
-    except OSError:
-        if ground.mode != "open":
-            raise
+    system.no_new_privileges()
+    steps = [ground.seccomp.install]
+    if ground.mode != "namespaces":
+        readable = [*ground.readable, *([ground.folder] if ground.folder else [])]
+        writable = [order.root, "/dev/null", *(["/dev/shm"] if order.role == "evaluator" else [])]  # for its locks
+        steps.insert(0, lambda: system.landlock(readable, writable))
+    if ground.mode == "namespaces" or os.geteuid() == 0:
+        steps.insert(0, system.drop_capabilities)
+    for step in steps:
+        try:
+            step()
+        except OSError:
+            if ground.mode != "open":
+                raise
 
 
 def _evaluate(order: Order, ground: Ground, program: str, result: int) -> NoReturn:

@@ -21,7 +21,7 @@ class Cell:
     """Starts a wall, waits for its zygote, hands it orders.
 
     Args:
-        forbidden: paths that this cell's runs have no business with.
+        role: ``evaluator``, ``candidate``, or ``both`` in one; ``harness``: what runs the evaluator.
         bait: planted files below the home folder → text.
 
     Raises:
@@ -29,7 +29,7 @@ class Cell:
     """
 
     def __init__(
-        self, wall: Wall, plan: Plan, imports: Sequence[str], *, bait: Mapping[str, str], forbidden: Sequence[str] = ()
+        self, wall: Wall, plan: Plan, imports: Sequence[str], *, role: str, harness: str, bait: Mapping[str, str]
     ) -> None:
         self.wall, self.number, self.pending = wall, 0, False
         self.started: Started = wall.start(plan)
@@ -39,7 +39,9 @@ class Cell:
             "folder": self.places.folder,
             "home": self.places.home,
             "bait": dict(bait),
-            "forbidden": list(forbidden),
+            "role": role,
+            "harness": harness,
+            "forbidden": ["/cell/evaluator", str(plan.hidden)] if role == "candidate" else [],
             "imports": list(imports),
             "readable": list(self.started.readable),
         }
@@ -94,8 +96,9 @@ class Cell:
         if self.link < 0 or not select.select([self.link], [], [], max(0.0, seconds))[0]:
             raise TimeoutError("the zygote says nothing")
         told, fds = post.receive(self.started.link)
+        self.started.group = told.get("group", self.started.group)
         if told.get("ended") == self.number:
-            self.pending = False
+            self.pending, self.started.group = False, 0
         return told, fds
 
     def settle(self) -> None:

@@ -20,13 +20,14 @@ class Plan:
     """One cell to be started.
 
     Attributes:
-        folder: the evaluator's files; ``None`` in a candidate's cell.
+        folder: the evaluator's files; ``None`` in a candidate's cell. ``hidden``: where they are, to know who looks for them.
         shared: folder of the pool with the sockets between the two cells.
         scratch: folder of the pool below which runs have their own, where mounts are not private.
         memory_mb, processes: the pool's limits, for walls that count by themselves.
     """
 
     folder: Path | None
+    hidden: Path
     shared: Path
     scratch: Path
     memory_mb: int

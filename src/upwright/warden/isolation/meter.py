@@ -22,11 +22,8 @@ class Meter:
         self.base = status.get("RssAnon", 0) + status.get("RssShmem", 0)
         self.data = status.get("VmData", 0)
 
-    def begin(self) -> None:
-        """A run begins."""
-
-    def over(self, leader: int, limits: dict[str, Any]) -> str:
-        """The limit that is passed (``memory``, ``cpu``, ``processes``), or ""."""
+    def over(self, leader: int, limits: dict[str, Any], ours: int) -> str:
+        """The limit that is passed (``memory``, ``cpu``, ``processes``), or "". ``ours``: processes that are not the run's."""
         memory, ticks, count = 0, 0, 0
         for name in os.listdir("/proc"):
             if not name.isdigit() or int(name) == self.pid:
@@ -44,7 +41,7 @@ class Meter:
             memory += max(0, status.get("RssAnon", 0) + status.get("RssShmem", 0) - self.base)
         if memory > limits["memory_mb"] * MB:
             return "memory"
-        if count > limits["processes"]:
+        if count - ours > limits["processes"]:
             return "processes"
         if limits["cpu_seconds"] is not None and ticks / _HERTZ > limits["cpu_seconds"]:
             return "cpu"

@@ -150,12 +150,12 @@ class _Slot:
         try:
             for role in roles:
                 folder = None if role == "candidate" else pool.folder
-                plan = Plan(folder, self.home / "shared", self.home / "runs", limits.memory_mb, limits.processes)
-                watched = role != "evaluator"
-                forbidden = [] if pool.together else [str(pool.folder), "/cell/evaluator"]
-                self.cells[role] = Cell(
-                    pool.wall, plan, pool.imports, bait=files if watched else {}, forbidden=forbidden
+                plan = Plan(
+                    folder, pool.folder, self.home / "shared", self.home / "runs", limits.memory_mb, limits.processes
                 )
+                bait = files if role != "evaluator" else {}
+                cell = Cell(pool.wall, plan, pool.imports, role=role, harness=pool.harness, bait=bait)
+                self.cells[role] = cell
             for cell in self.cells.values():
                 cell.wait()
         except BaseException:

@@ -199,7 +199,7 @@ class Run:
                 until = time.monotonic() + KILL_SECONDS
                 while side.cell.pending and not (heard and self.end.ending is Ending.OK):
                     told, _ = side.cell.read(until - time.monotonic())
-                    heard = True
+                    heard = heard or "group" not in told
                     for text in told.get("alarms", ()):
                         self._alarm(str(text))
             except (OSError, EOFError) as error:

@@ -25,7 +25,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
     1 << 18,
 )
 
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 4, 38, 47, 4
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 1, 4, 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,6 +66,11 @@ def prctl(option: int, *args: int) -> int:
 def hide_memory(hidden: bool = True) -> None:
     """Whether other processes of the same user are kept from this process's memory."""
     prctl(_PR_SET_DUMPABLE, 0 if hidden else 1)
+
+
+def end_with_parent() -> None:
+    """This process is killed when the one that forked it ends."""
+    prctl(_PR_SET_PDEATHSIG, 9)
 
 
 def no_new_privileges() -> None:
@@ -157,6 +162,8 @@ _REFUSED: dict[str, tuple[int, int]] = {
     "move_pages": (279, 239), "migrate_pages": (256, 238), "vhangup": (153, 58), "lookup_dcookie": (212, 18),
     "mq_open": (240, 180), "msgget": (68, 186),
 }  # fmt: skip
+_OURS = ("unshare", "setns", "mount")
+"""What a zygote needs itself, and the runs that it forks until they are ready."""
 _X86_ONLY = {"iopl": 172, "ioperm": 173, "modify_ldt": 154, "uselib": 134, "ustat": 136, "sysfs": 139, "_sysctl": 156}
 _NO_NAMESPACES: dict[str, tuple[int, int]] = {
     # where mounts and process numbers are not private: groups cannot be left, files' attributes cannot be changed
@@ -164,45 +171,73 @@ _NO_NAMESPACES: dict[str, tuple[int, int]] = {
     "fchmodat2": (452, 452), "chown": (92, -1), "fchown": (93, 55), "lchown": (94, -1), "fchownat": (260, 54),
     "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
 }  # fmt: skip
-_XATTR: dict[str, tuple[int, int]] = {
+_SHARED_REFUSED: dict[str, tuple[int, int]] = {
+    # where what the user owns elsewhere could be changed, or something left behind
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
     "lremovexattr": (198, 15), "fremovexattr": (199, 16), "setxattrat": (463, 463), "removexattrat": (466, 466),
-    "shmget": (29, 194), "semget": (64, 190), "socketcall": (-1, -1),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+    "semctl": (66, 191), "semtimedop": (220, 192), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
+    "mq_unlink": (241, 181), "setpriority": (141, 140), "ioprio_set": (251, 30), "process_mrelease": (448, 448),
+}  # fmt: skip
+_SELF_ONLY: dict[str, tuple[int, int]] = {
+    # where the first argument is a process: this one only
+    "prlimit64": (302, 261), "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118), "sched_setattr": (314, 274),
 }  # fmt: skip
 _CLONE, _CLONE3, _SOCKET, _CONNECT, _IOCTL = (56, 220), (435, 435), (41, 198), (42, 203), (16, 29)
 
 
-def seccomp(*, shared: bool = False, connect: bool = True) -> None:
-    """Install the filter on this process and all that it starts.
+class Filter:
+    """A seccomp filter, made ready once and installed in many processes.
 
     Args:
-        shared: mounts and process numbers are shared with the host (no namespaces): also pretend to change groups,
+        last: refuse what only a cell's own preparations need (``unshare``, ``setns``, ``mount``); else all the others.
+        shared: mounts and process numbers are shared with the host (no namespaces): pretend to change groups,
             modes and owners, without doing it, so that the run's process group cannot be left.
         connect: whether sockets may be connected by path.
     """
-    machine = platform.machine()
-    which = list(_ARCH).index(machine)
-    program = [_op(_LOAD, 4), _op(_JUMP_EQUAL, _ARCH[machine], 1, 0), _op(_RETURN, _KILL), _op(_LOAD, 0)]
-    if which == 0:
-        program += [_op(_JUMP_AT_LEAST, 0x40000000, 0, 1), _op(_RETURN, _ERRNO | _ENOSYS)]
-    refused = [n[which] for n in _REFUSED.values()] + (list(_X86_ONLY.values()) if which == 0 else [])
-    if shared:
-        program += _answers([n[which] for n in _NO_NAMESPACES.values()], _ERRNO | _PRETEND)
-        refused += [n[which] for n in _XATTR.values()]
-    if not connect:
-        refused.append(_CONNECT[which])
-    program += _answers(refused, _ERRNO | _EPERM)
-    program += _answers([_CLONE3[which]], _ERRNO | _ENOSYS)
-    program += _on_argument(_CLONE[which], 0, [_op(_JUMP_ANY_BIT, NEW_ANYTHING, 0, 1), _op(_RETURN, _ERRNO | _EPERM)])
-    sockets = [_op(_JUMP_EQUAL, _AF_UNIX, 1, 0), _op(_RETURN, _ERRNO | _EAFNOSUPPORT)]
-    if shared:
-        sockets += [_op(_LOAD, 24), _op(_AND, 0xF), _op(_JUMP_EQUAL, _SOCK_DGRAM, 0, 1), _op(_RETURN, _ERRNO | _EPERM)]
-    program += _on_argument(_SOCKET[which], 0, sockets)
+
+    def __init__(self, *, last: bool, shared: bool = False, connect: bool = True) -> None:
+        machine = platform.machine()
+        which = list(_ARCH).index(machine)
+        steps = [_op(_LOAD, 4), _op(_JUMP_EQUAL, _ARCH[machine], 1, 0), _op(_RETURN, _KILL), _op(_LOAD, 0)]
+        if which == 0:
+            steps += [_op(_JUMP_AT_LEAST, 0x40000000, 0, 1), _op(_RETURN, _ERRNO | _ENOSYS)]
+        refused = [n[which] for name, n in _REFUSED.items() if (name in _OURS) == last]
+        if shared and last:
+            steps += _answers([n[which] for n in _NO_NAMESPACES.values()], _ERRNO | _PRETEND)
+            refused += [n[which] for n in _SHARED_REFUSED.values()]
+            for number in (n[which] for n in _SELF_ONLY.values()):
+                steps += _on_argument(number, 0, [_op(_JUMP_EQUAL, 0, 1, 0), _op(_RETURN, _ERRNO | _EPERM)])
+        if not connect:
+            refused.append(_CONNECT[which])
+        if not last:
+            refused += _X86_ONLY.values() if which == 0 else ()
+            steps += _on_arguments(which)
+        steps += _answers(refused, _ERRNO | _EPERM)
+        if shared and last:
+            datagram = [_op(_AND, 0xF), _op(_JUMP_EQUAL, _SOCK_DGRAM, 0, 1), _op(_RETURN, _ERRNO | _EPERM)]
+            steps += _on_argument(_SOCKET[which], 1, datagram)
+        steps.append(_op(_RETURN, _ALLOW))
+        self._code = ctypes.create_string_buffer(b"".join(steps))
+        self._program = _Program(len(steps), ctypes.cast(self._code, ctypes.c_void_p))
+
+    def install(self) -> None:
+        """On this process, and on all that it starts; for good."""
+        no_new_privileges()
+        done = _libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(self._program), ctypes.c_ulong(0), ctypes.c_ulong(0))
+        _checked(done, "seccomp")
+
+
+def _on_arguments(which: int) -> list[bytes]:
+    """What depends on arguments: namespaces by ``clone``, sockets but Unix ones, keystrokes for a terminal."""
+    refuse = _op(_RETURN, _ERRNO | _EPERM)
+    steps = _answers([_CLONE3[which]], _ERRNO | _ENOSYS)
+    steps += _on_argument(_CLONE[which], 0, [_op(_JUMP_ANY_BIT, NEW_ANYTHING, 0, 1), refuse])
+    steps += _on_argument(_SOCKET[which], 0, [_op(_JUMP_EQUAL, _AF_UNIX, 1, 0), _op(_RETURN, _ERRNO | _EAFNOSUPPORT)])
     for request in (_TIOCSTI, _TIOCLINUX):
-        check = [_op(_JUMP_EQUAL, request, 0, 1), _op(_RETURN, _ERRNO | _EPERM)]
-        program += _on_argument(_IOCTL[which], 1, check)
-    program.append(_op(_RETURN, _ALLOW))
-    _install(program)
+        steps += _on_argument(_IOCTL[which], 1, [_op(_JUMP_EQUAL, request, 0, 1), refuse])
+    return steps
 
 
 def _op(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -220,10 +255,3 @@ def _on_argument(number: int, index: int, steps: list[bytes]) -> list[bytes]:
 
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
-
-
-def _install(steps: list[bytes]) -> None:
-    code = ctypes.create_string_buffer(b"".join(steps))
-    program = _Program(len(steps), ctypes.cast(code, ctypes.c_void_p))
-    no_new_privileges()
-    _checked(_libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(program), 0, 0), "seccomp")
