@@ -172,11 +172,14 @@ def _grams(text: str) -> frozenset[object]:
     return frozenset(w * 1_000_003 + x * 10_007 + y * 101 + z for w, x, y, z in zip(a, b, c, d))
 
 
-@functools.lru_cache(maxsize=4096)
 def _kind(token: str) -> int:
     first = token[0]
     if first.isdigit():
         return 1
-    if (first.isalpha() or first == "_") and token not in _WORDS:
-        return 2
+    return 2 if (first.isalpha() or first == "_") and token not in _WORDS else _mark(token)
+
+
+@functools.lru_cache(maxsize=1024)
+def _mark(token: str) -> int:
+    """The number of a word or sign, the same in every process."""
     return 3 + int.from_bytes(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[:4], "big")
