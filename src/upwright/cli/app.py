@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from upwright.cli import agents, begin, compare, experiment, look, people, reports, runs
+from upwright.cli import agents, begin, compare, evolve, experiment, look, people, reports, runs
 from upwright.cli.common import Global
 from upwright.errors import Stopped, UpwrightError
 
@@ -56,7 +56,7 @@ def options(
     context.obj = Global(project)
 
 
-for group in (begin, runs, agents, compare, experiment, look, reports, people):
+for group in (begin, evolve, runs, agents, compare, experiment, look, reports, people):
     group.register(app)
 
 
