@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -86,6 +86,9 @@ def gather(program: Path, evaluator: str | None, allow: Sequence[str] = ()) -> S
     file = Path(evaluator) if Path(evaluator).is_file() else None
     if program.is_dir() and (found_format.kind == "command" or allow):
         return _repository(program, file, found_format, allow)
+    if found_format.kind == "command" and not allow:
+        whole = _repository(folder, file, found_format, [program.name])
+        return replace(whole, name=_named(program), main=program.name)
     if allow:
         raise ProjectError("--allow is for a folder", value=str(program), todo="mark what may change with EVOLVE-BLOCK")
     if program.is_dir():
@@ -160,7 +163,9 @@ def _repository(folder: Path, evaluator: Path | None, found: Format, allow: Sequ
     if not allow:
         kept = f" but {', '.join(sorted(named))}" if named else ""
         notes.append(f"every text file{kept} may change; --allow PATH names those that may")
-    beside = {p: f for p, f in files.items() if p not in texts}
+    fixed = _imported(folder, texts, files) if found.kind != "command" else {}
+    texts |= fixed
+    beside = {p: f for p, f in files.items() if p not in texts or p in fixed}
     if evaluator is not None and not named:
         more, told = _beside(evaluator, found)
         notes += told
@@ -168,8 +173,21 @@ def _repository(folder: Path, evaluator: Path | None, found: Format, allow: Sequ
     elif evaluator is not None:
         found = Format(found.kind, named.copy().pop(), found.stages, found.reads_text)
     marked = [p for p, text in texts.items() if BLOCK in text]
-    main = next(iter(marked), None) or _likely(texts)
-    return Sources(_slug(folder.resolve().name), found, main, texts, (), beside, evaluator, tuple(notes))
+    main = next(iter(marked), None) or _likely({p: t for p, t in texts.items() if p not in fixed})
+    return Sources(
+        _slug(folder.resolve().name), found, main, texts, tuple(sorted(fixed)), beside, evaluator, tuple(notes)
+    )
+
+
+def _imported(folder: Path, texts: Mapping[str, str], files: Mapping[str, Path]) -> dict[str, str]:
+    """Modules of a folder that its changeable Python files import, and that may not change."""
+    found: dict[str, str] = {}
+    for path in texts:
+        for module in local_modules(folder / path, folder) if path.endswith(".py") else ():
+            name = module.relative_to(folder).as_posix()
+            if name in files and name not in texts:
+                found[name] = _text(module)
+    return found
 
 
 def _likely(texts: Mapping[str, str]) -> str:
@@ -221,21 +239,28 @@ def walk(folder: Path, most: int = 10 * MOST_FILES) -> Iterator[Path]:
                 return
 
 
-def local_modules(file: Path) -> list[Path]:
-    """Python files beside a file that it imports, and what those import in turn; whole packages with all their modules."""
-    folder, found, todo = file.parent, dict[Path, None](), [file]
+def local_modules(file: Path, root: Path | None = None) -> list[Path]:
+    """Python files beside a file that it imports, and what those import in turn; whole packages with all their modules.
+
+    Args:
+        root: another folder to look in.
+    """
+    folders, found, todo = dict.fromkeys((file.parent, root or file.parent)), dict[Path, None](), [file]
     while todo:
         for name in imported(todo.pop().read_text("utf-8", "ignore")):
-            top = name.partition(".")[0]
-            module, package = folder / f"{top}.py", folder / top
-            new = [module] if module.is_file() else []
-            if package.is_dir() and any(package.glob("*.py")):
-                new = [f for f in walk(package) if f.suffix == ".py"]
-            for path in new:
+            for path in (p for folder in folders for p in _module(folder, name.partition(".")[0])):
                 if path not in found and path != file:
                     found[path] = None
                     todo.append(path)
     return list(found)
+
+
+def _module(folder: Path, name: str) -> list[Path]:
+    """The files of a module or a package in a folder; none where there is none."""
+    module, package = folder / f"{name}.py", folder / name
+    if package.is_dir() and any(package.glob("*.py")):
+        return [f for f in walk(package) if f.suffix == ".py"]
+    return [module] if module.is_file() else []
 
 
 def _mentioned(file: Path) -> list[Path]:

@@ -8,6 +8,7 @@ writes ``metrics.json`` and ``correct.json`` (ShinkaEvolve's). ``command``: word
 from __future__ import annotations
 
 import ast
+import os
 import shlex
 import shutil
 import sys
@@ -67,7 +68,7 @@ def recognise(evaluator: str, beside: Sequence[Path] = ()) -> Format:
     if path.is_file():
         if path.suffix == ".py":
             return of_source(_read(path), path.name)
-        return Format("command", (f"./{path.name}",))
+        return Format("command", (f"./{path.name}",) if os.access(path, os.X_OK) else ("sh", path.name))
     if path.is_dir():
         raise TaskError(
             "the evaluator is a folder", value=evaluator, todo="name the file in it, or a command in quotes"
