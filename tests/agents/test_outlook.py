@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,13 +11,15 @@ import runs
 from upwright.agents import words
 from upwright.agents.change import Offer
 from upwright.agents.hearing import tell
-from upwright.agents.outlook import LONGEST, Miss, Outlook, ask
+from upwright.agents.outlook import LONGEST, Miss, Outlook, _runs, ask
+from upwright.bodies.body import Body
 from upwright.errors import CharterError
 from upwright.practice import exam, salt
 from upwright.project import Project
+from upwright.records import Task
 from upwright.tasks.suite import open_suites
 from upwright.testing.puppet import Puppet
-from upwright.warden import ledger
+from upwright.warden.kernel import Warden
 
 
 @pytest.fixture
@@ -132,16 +135,24 @@ def test_terms_and_budget(tmp_path: Path) -> None:
         assert text in told
 
 
-def test_nothing_sealed_and_no_source_is_in_it(project: Project) -> None:
+def test_nothing_sealed_and_no_source_is_in_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed: set[str] = set()
+    inner = Warden.next_inputs
+
+    def watched(self: Warden, test: int) -> Any:
+        batch = inner(self, test)
+        sealed.update(q["input"] for q in batch.get("questions", ()))
+        return batch
+
+    monkeypatch.setattr(Warden, "next_inputs", watched)
     with runs.inside(project) as warden:
         tell(project, Offer(files={"prompt.md": "manners = 0.8\nwords = 0.9\n"}), door=warden)
+    assert len(sealed) > 64
     seen = see(project)
-    told = words.whole(seen, True) + json.dumps([m.question for m in seen.misses])
+    told = words.whole(seen, True) + str(seen)
+    assert not [question for question in sealed if question in told]
     assert "def generate" not in told
     assert (project.warden / "keys" / "secret").read_bytes().hex() not in told
-    book = (project.warden / ledger.FILE).read_text()
-    assert seen.misses
-    assert not [m for m in seen.misses if m.question in book], "no question of a test"
 
 
 def test_a_body_that_cannot_be_run_is_no_reason_to_ask_for_ever(
@@ -156,22 +167,59 @@ def test_a_body_that_cannot_be_run_is_no_reason_to_ask_for_ever(
     seen = see(project)
     assert {m.kind for m in seen.misses} == {"timeout"}
     assert {m.score for m in seen.misses} == {None}
-    assert "no score" in words.misses(seen.misses, seen.asked)
+    assert "no score" in words.misses(seen)
     monkeypatch.undo()
     assert see(project) == seen
 
 
 def test_words_are_short(project: Project) -> None:
-    long = Miss("a", 1, "q" * 5000, "e", "", 0.0, "off task")
-    told = words.misses([long] * 20, 48, 3)
+    seen = see(project)
+    long = replace(seen, misses=(Miss("a", 1, "q" * 5000, "e", "", 0.0, "off task"),) * 20)
+    told = words.misses(long, 3)
     assert told.count("##") == 3
     assert "(nothing)" in told
     assert len(told) < 3 * words.BRIEF + 600
-    assert "not known yet" in words.misses((), 0)
-    assert words.misses([long], 48, 3, "other").endswith("0 of them in other")
+    assert "not known yet" in words.misses(replace(seen, asked=0))
+    assert words.misses(long, 3, "other").endswith("0 of them in other")
     assert "nothing yet" in words.history(())
-    assert words.part(see(project).parts[1]).startswith("## prompt.md\n\n```\n")
+    assert words.part(seen.parts[1]).startswith("## prompt.md\n\n```\n")
     assert LONGEST > words.BRIEF
+
+
+def test_a_program_is_told_by_its_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scores say how good it is, not whether it is right; the evaluator's own words are what helps."""
+    from upwright.tasks import evaluator
+
+    runs_: list[tuple[object, ...]] = []
+
+    class Judge:
+        def judge(self, program: object, seed: int, metric: str) -> object:
+            runs_.append((program, seed, metric))
+            failed = len(runs_) == 2
+            return SimpleNamespace(
+                metrics={} if failed else {"radii": 2.5, "time": 0.125}, score=None if failed else 0.75,
+                failure="timeout" if failed else "", artifacts={"why": "it took 60 s"} if failed else {"hint": "a gap at 3"},
+            )  # fmt: skip
+
+    monkeypatch.setattr(evaluator, "judge", lambda source: Judge())
+    (project.body_path / "program").mkdir()
+    (project.body_path / "program" / "main.py").write_text("x = 1\n")
+    suite = SimpleNamespace(source=SimpleNamespace(metric="radii"))
+    tasks = [Task("t1", "run ab", 98711, "radii"), Task("t2", "run cd", 98712, "radii")]
+    shown = _runs(suite, Body(project.body_path), tasks, lambda *_: None)  # type: ignore[arg-type]
+    assert runs_ == [({"main.py": "x = 1\n"}, 98711, "radii"), ({"main.py": "x = 1\n"}, 98712, "radii")]
+    assert [(m.kind, m.score) for m in shown.misses] == [("measured", 0.75), ("timeout", None)]
+    told = words.misses(replace(see(project), misses=shown.misses, asked=2, measured=True))
+    for text in (
+        "# Runs of the evaluator",
+        "radii = 2.5, time = 0.125\nhint: a gap at 3",
+        "timeout, no score",
+        "it took 60 s",
+    ):
+        assert text in told
+    for seed in ("98711", "98712", "expected"):
+        assert seed not in told
+    assert "words: score 0.25 of 1 (95 % interval" in words.diagnosis(replace(see(project), measured=True))
 
 
 def test_fences_hold_what_has_fences(project: Project) -> None:

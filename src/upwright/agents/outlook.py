@@ -28,12 +28,17 @@ from upwright.project import Project, write_atomic
 from upwright.promote import Door
 from upwright.records import Outcome, Task, canonical_json, derive_seed, from_json, to_json
 from upwright.tasks.scorers import gold
+from upwright.tasks.suite import Suite
 from upwright.warden import ledger
 from upwright.warden.charter import Charter
 from upwright.warden.state import State
 
 SHOWN = 48
 """Practice tasks, none of the exam's, on which the champion's failures are looked for."""
+RUNS = 2
+"""Runs of an evaluator that are told instead, for a program."""
+MEASURED = "measured"
+"""The kind of a run that did not fail."""
 LONGEST = 4000
 """Characters of a question or an answer that are shown."""
 FOLDER = "agents"
@@ -86,7 +91,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """A practice task that the champion did not get right, with what it said. ``kind`` is an error kind, or a failure to run."""
+    """A practice task that the champion did not get right, with what it said.
+
+    ``kind`` is an error kind, a failure to run, or :data:`MEASURED`: of a program, ``said`` has metrics and what the evaluator told.
+    """
 
     skill: str
     difficulty: int
@@ -95,6 +103,14 @@ class Miss:
     said: str
     score: float | None
     kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What came of asking for failures: of how many tasks, and which."""
+
+    asked: int
+    misses: tuple[Miss, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +124,7 @@ class Outlook:
         misses: practice tasks that it got wrong; ``asked``: of how many, 0 while they were not asked.
         history: what was proposed before, by anybody, oldest first.
         note: one sentence about what is not known yet, and why; empty when all is.
+        measured: whether the objective's tasks are runs of a program, whose scores say how good and not whether right.
     """
 
     parent: str
@@ -119,6 +136,7 @@ class Outlook:
     asked: int
     history: tuple[Fate, ...]
     note: str = ""
+    measured: bool = False
 
 
 def ask(
@@ -148,9 +166,11 @@ def ask(
             note = "a run is at work in this project: what it has not found out yet is left out"
     state = _state(project)
     terms = terms_of(project, state)
+    measured = project.settings.suites[terms.objective].source.startswith("evaluator:")
     if state is None:
         told = note or "the project is not founded yet: the first run, `upwright tell` or `upwright ask` does that"
-        return Outlook("", 0, _parts_of_body(project, terms), terms, None, (), 0, (), told)
+        parts = _parts_of_body(project, terms)
+        return Outlook("", 0, parts, terms, None, (), 0, (), told, measured)
     parent = state.lineage.champion
     store = Store(project.state / "store")
     texts = texts_of(store, store.get(parent))
@@ -158,9 +178,11 @@ def ask(
     found = _survey(project, parent)
     if not note and not _complete(found):
         note = "the champion was not evaluated yet: `upwright ask` without --look does that"
-    asked = SHOWN if found.misses is not None else 0
+    shown = found.shown or Shown(0, ())
     number = len(state.lineage.promotions)
-    return Outlook(parent, number, parts, terms, found.diagnosis, found.misses or (), asked, fates(project), note)
+    return Outlook(
+        parent, number, parts, terms, found.diagnosis, shown.misses, shown.asked, fates(project), note, measured
+    )  # fmt: skip
 
 
 def terms_of(project: Project, state: State | None = None) -> Terms:
@@ -179,13 +201,20 @@ def terms_of(project: Project, state: State | None = None) -> Terms:
     )
 
 
-def shown_job(root: str, digest: str, *, progress: Progress) -> tuple[Miss, ...]:
-    """Ask the champion practice tasks that are not on the exam; those that it failed on, skills in turns, the worst first."""
+def shown_job(root: str, digest: str, *, progress: Progress) -> Shown:
+    """Ask the champion practice tasks that are not on the exam; those that it failed on, skills in turns, the worst first.
+
+    Of a program, what the evaluator measures and says in a few runs.
+    """
     opened = open_project(root)
     suite, seed = opened.suites[opened.charter.objective], _seed(opened)
-    tasks = opened.rest(opened.charter.objective).draw(SHOWN, seed)
+    practice = opened.rest(opened.charter.objective)
+    body = Body(opened.store.checkout(digest), digest)
+    if suite.describe()["kind"] == "evaluator":
+        return _runs(suite, body, practice.draw(RUNS, seed), progress)
+    tasks = practice.draw(SHOWN, seed)
     card = evaluate(
-        Body(opened.store.checkout(digest), digest), tasks, seed, practice=suite, cache=opened.cache,
+        body, tasks, seed, practice=suite, cache=opened.cache,
         progress=lambda done, total: progress(done, total, "looking for failures"),
     )  # fmt: skip
     by_skill: dict[str, list[Miss]] = {}
@@ -194,7 +223,25 @@ def shown_job(root: str, digest: str, *, progress: Progress) -> tuple[Miss, ...]
             by_skill.setdefault(task.skill, []).append(_miss(task, outcome))
     turns = sorted(by_skill.values(), key=lambda misses: -len(misses))
     most = max(map(len, turns), default=0)
-    return tuple(misses[i] for i in range(most) for misses in turns if i < len(misses))
+    return Shown(len(tasks), tuple(misses[i] for i in range(most) for misses in turns if i < len(misses)))
+
+
+def _runs(suite: Suite, body: Body, tasks: Sequence[Task], progress: Progress) -> Shown:
+    """What the evaluator says of a program, run by run."""
+    from upwright.tasks import evaluator
+
+    source: Any = suite.source
+    program, judge = evaluator.texts(body.root / "program"), evaluator.judge(source)
+    found = []
+    for number, task in enumerate(tasks):
+        progress(number, len(tasks), "running the evaluator")
+        judged = judge.judge(program, task.answer, source.metric)
+        metrics = ", ".join(f"{name} = {value:g}" for name, value in judged.metrics.items())
+        told = [metrics, *(f"{name}: {text}" for name, text in judged.artifacts.items())]
+        said = _clip("\n".join(text for text in told if text))
+        question = f"one run of the evaluator; what counts is {source.metric}"
+        found.append(Miss(task.skill, task.difficulty, question, "", said, judged.score, judged.failure or MEASURED))
+    return Shown(len(tasks), tuple(found))
 
 
 # ---- inside -----------------------------------------------------------------------------------------
@@ -212,10 +259,10 @@ def _learn(
         digest = loop.champion().digest
         known = _survey(project, digest)
         diagnosis = known.diagnosis if known.diagnosis is not None else loop.diagnosed(digest)
-        misses = known.misses if known.misses is not None else loop.runner.job("evaluate", shown_job, digest)
+        shown = known.shown if known.shown is not None else loop.runner.job("evaluate", shown_job, digest)
         place = _place(project, digest)
         place.parent.mkdir(exist_ok=True)
-        write_atomic(place, canonical_json(to_json(_Survey(diagnosis, misses))))
+        write_atomic(place, canonical_json(to_json(_Survey(diagnosis, shown))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +270,11 @@ class _Survey:
     """What was found out about one champion for agents."""
 
     diagnosis: Diagnosis | None = None
-    misses: tuple[Miss, ...] | None = None
+    shown: Shown | None = None
 
 
 def _complete(survey: _Survey) -> bool:
-    return survey.diagnosis is not None and survey.misses is not None
+    return survey.diagnosis is not None and survey.shown is not None
 
 
 def _place(project: Project, digest: str) -> Path:

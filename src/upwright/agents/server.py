@@ -106,9 +106,7 @@ def _reading(server: MCPServer[Desk], desk: Desk) -> None:
         The first time for a champion it is evaluated for this, which may take a while; progress is reported.
         """
         seen = await _followed(ctx, _safely(desk.ask), math.inf)
-        return _told(
-            words.diagnosis(seen.diagnosis, seen.note), {"parent": seen.parent, "diagnosis": to_json(seen.diagnosis)}
-        )
+        return _told(words.diagnosis(seen), {"parent": seen.parent, "diagnosis": to_json(seen.diagnosis)})
 
     @server.tool(annotations=READS)
     async def read_failures(
@@ -119,7 +117,7 @@ def _reading(server: MCPServer[Desk], desk: Desk) -> None:
         """Practice tasks that the champion got wrong, with what was expected; and earlier proposals that came to nothing."""
         seen = await _followed(ctx, _safely(desk.ask), math.inf)
         chosen = [m for m in seen.misses if not skill or m.skill == skill][:n]
-        text = f"{words.misses(seen.misses, seen.asked, n, skill)}\n\n{words.history(seen.history)}"
+        text = f"{words.misses(seen, n, skill)}\n\n{words.history(seen.history)}"
         data = {"asked": seen.asked, "failed": len(seen.misses), "tasks": to_json(chosen)}
         return _told(text, {**data, "proposals": [_plain(f) for f in seen.history]})
 
@@ -185,7 +183,7 @@ def _resources(server: MCPServer[Desk], desk: Desk) -> None:
     def diagnosis() -> str:
         """Where the champion fails on practice tasks, as far as it is known."""
         seen = desk.look()
-        return words.diagnosis(seen.diagnosis, seen.note)
+        return words.diagnosis(seen)
 
     @server.resource("upwright://proposals", mime_type="text/markdown")
     def proposals() -> str:

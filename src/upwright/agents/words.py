@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from upwright.agents.fates import Fate
-from upwright.agents.outlook import Miss, Outlook, Part, Terms
+from upwright.agents.outlook import Outlook, Part, Terms
 from upwright.diagnose import Diagnosis
 
 SHOWN = 8
@@ -21,8 +21,8 @@ def whole(outlook: Outlook, full: bool = False) -> str:
     sections = [
         parent(outlook),
         terms(outlook.terms),
-        diagnosis(outlook.diagnosis, outlook.note),
-        misses(outlook.misses, outlook.asked, SHOWN),
+        diagnosis(outlook),
+        misses(outlook, SHOWN),
         history(outlook.history),
     ]
     if full:
@@ -78,32 +78,49 @@ def terms(t: Terms) -> str:
     return "\n".join(lines)
 
 
-def diagnosis(found: Diagnosis | None, note: str = "") -> str:
+def diagnosis(outlook: Outlook) -> str:
     """Where the champion fails, on practice."""
+    found, note = outlook.diagnosis, outlook.note
     lines = ["# The diagnosis, on practice tasks", ""]
     if found is None:
         return "\n".join([*lines, note or "not known yet"])
-    for weak in found.weaknesses:
-        lines.append(f"- {weak.sentence}")
-        if weak.errors:
-            told = ", ".join(
-                f"{kind} {100 * share:.0f} %" for kind, share in sorted(weak.errors.items(), key=lambda e: -e[1])
-            )
-            lines.append(f"  errors: {told}")
-    if not found.weaknesses:
-        lines.append("- no weakness was found")
+    lines += _measured(found) if outlook.measured else _weaknesses(found)
     if found.failures:
         lines.append(f"- {found.failures} tasks could not be run; they are in no rate")
     return "\n".join([*lines, *([note] if note else [])])
 
 
-def misses(found: Sequence[Miss], asked: int, n: int = SHOWN, skill: str = "") -> str:
-    """Practice tasks that the champion got wrong, with what was expected."""
-    lines = ["# Practice tasks that it failed on", ""]
+def _weaknesses(found: Diagnosis) -> list[str]:
+    lines = []
+    for weak in found.weaknesses:
+        lines.append(f"- {weak.sentence}")
+        if weak.errors:
+            shares = sorted(weak.errors.items(), key=lambda e: -e[1])
+            lines.append(f"  errors: {', '.join(f'{kind} {100 * share:.0f} %' for kind, share in shares)}")
+    return lines or ["- no weakness was found"]
+
+
+def _measured(found: Diagnosis) -> list[str]:
+    """Of a program: its scores, which say how good it is and not whether it is right."""
+    return [
+        f"- {row.skill}: score {row.rate:.4g} of 1 ({100 * row.interval.level:g} % interval {row.interval.low:.3g} to "
+        f"{row.interval.high:.3g}, {row.tasks} runs)"
+        for row in found.skills
+        if row.difficulty is None
+    ]
+
+
+def misses(outlook: Outlook, n: int = SHOWN, skill: str = "") -> str:
+    """Practice tasks that the champion got wrong, with what was expected; of a program, what the evaluator told."""
+    found = outlook.misses
     chosen = [m for m in found if not skill or m.skill == skill]
-    if not asked:
+    lines = ["# Runs of the evaluator" if outlook.measured else "# Practice tasks that it failed on", ""]
+    if not outlook.asked:
         return "\n".join([*lines, "not known yet"])
-    lines.append(f"{len(found)} of {asked} failed" + (f", {len(chosen)} of them in {skill}" if skill else ""))
+    if not outlook.measured:
+        lines.append(
+            f"{len(found)} of {outlook.asked} failed" + (f", {len(chosen)} of them in {skill}" if skill else "")
+        )
     for number, m in enumerate(chosen[:n], 1):
         score = "no score" if m.score is None else f"score {m.score:g}"
         lines += [
@@ -111,8 +128,8 @@ def misses(found: Sequence[Miss], asked: int, n: int = SHOWN, skill: str = "") -
             f"## {number}. {m.skill}, difficulty {m.difficulty}: {m.kind}, {score}",
             "",
             f"question: {_short(m.question)}",
-            f"expected: {_short(m.expected)}",
-            f"it said: {_short(m.said) or '(nothing)'}",
+            *([] if outlook.measured else [f"expected: {_short(m.expected)}"]),
+            f"{'told' if outlook.measured else 'it said'}: {_short(m.said) or '(nothing)'}",
         ]
     return "\n".join(lines)
 
