@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from upwright.cli.common import amount, duration, measured, percent, points
+from upwright.metrics import number
 from upwright.project import VERBS
 
 if TYPE_CHECKING:
@@ -140,7 +141,10 @@ class Display:
         if event:
             text.append(f"   generation {event.generation}, round {event.round}", style="not bold")
         champion = line.of(line.champion) if line else None
-        if champion and champion.score:
+        if champion and champion.number and champion.metrics:
+            m = champion.metrics[0]
+            text.append(f"   champion: {m.name} {number(m.child)}, in sealed runs", style="not bold")
+        elif champion and champion.score:
             text.append(f"   champion: {measured(champion.score)} confirmed", style="not bold")
         elif champion and champion.practice is not None:
             text.append(f"   champion: {percent(champion.practice)} on practice", style="not bold")
