@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,8 @@ from upwright.tasks.base import Practice
 
 CACHE_SCHEMA = 2
 _KEPT = 1024
+THREADS = 8
+"""Most programs that are scored at once; how many run at once is for their judge to say."""
 _keys: dict[int, tuple[Task, str]] = {}
 """Digests of the last tasks; an exam's are asked for with every candidate."""
 
@@ -71,7 +74,7 @@ def evaluate(
     missing = [task for task in tasks if task.id not in known]
     if missing:
         answers = answer(body, [task.question for task in missing], seed, runtime, _from(len(known), progress))
-        fresh = [score(task, said, practice) for task, said in zip(missing, answers, strict=True)]
+        fresh = _scored(missing, answers, practice)
         if keys and cache is not None and body.digest is not None:
             cache.put(body.digest, {keys[o.task_id]: o for o in fresh}, seed)
         known.update((outcome.task_id, outcome) for outcome in fresh)
@@ -90,6 +93,14 @@ def score(task: Task, said: Answer, practice: Practice) -> Outcome:
         except TaskError as error:
             failure = Failure(FailureKind.INFRASTRUCTURE, error.what)
     return Outcome(task.id, task.skill, task.difficulty, said, points, failure)
+
+
+def _scored(tasks: Sequence[Task], answers: Sequence[Answer], practice: Practice) -> list[Outcome]:
+    """The outcomes, in task order; scoring a program is running it, which is done for several at a time."""
+    if len(tasks) < 2 or any(task.scorer.get("kind") != "program" for task in tasks):
+        return [score(task, said, practice) for task, said in zip(tasks, answers, strict=True)]
+    with ThreadPoolExecutor(min(THREADS, len(tasks)), "score") as threads:
+        return list(threads.map(lambda task, said: score(task, said, practice), tasks, answers))
 
 
 def task_key(task: Task) -> str:

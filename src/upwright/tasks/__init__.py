@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from upwright.errors import TaskError
-from upwright.tasks.base import Generator, Pool, Practice, Source
+from upwright.tasks.base import Evaluator, Generator, Pool, Practice, Source
+from upwright.tasks.evaluator import EvaluatorFolder
 from upwright.tasks.jsonl import JsonLines
 from upwright.tasks.python import PythonFile
 from upwright.tasks.reasoning_gym import ReasoningGym
 from upwright.tasks.suite import Suite
 
-__all__ = ["Generator", "Pool", "Practice", "Source", "Suite", "load_source", "register", "sources"]
+__all__ = ["Evaluator", "Generator", "Pool", "Practice", "Source", "Suite", "load_source", "register", "sources"]
 
 _SOURCES: dict[str, Source] = {}
 _SUFFIXES = {".jsonl": "jsonl", ".py": "python"}
@@ -31,7 +32,7 @@ def sources() -> tuple[str, ...]:
     return tuple(sorted(_SOURCES))
 
 
-def load_source(spec: str, root: Path) -> Pool | Generator:
+def load_source(spec: str, root: Path) -> Pool | Generator | Evaluator:
     """Load ``kind:rest``, or a path that ends in ``.jsonl`` or ``.py``, relative to ``root``.
 
     Raises:
@@ -49,5 +50,5 @@ def load_source(spec: str, root: Path) -> Pool | Generator:
     return _SOURCES[kind].load(rest.strip(), root)
 
 
-for _source in (JsonLines(), PythonFile(), ReasoningGym()):
+for _source in (JsonLines(), PythonFile(), ReasoningGym(), EvaluatorFolder()):
     register(_source)

@@ -3,7 +3,7 @@
 The split is by construction: a task's *bucket* is a salted hash of its input (and only of its
 input), so the same problem always lands at the same distance, whoever draws it, and practice, sealed and vault cannot
 overlap. A finite source is a :class:`Pool`; an endless one is a :class:`Generator`, whose code the
-warden freezes and runs with seeds that nobody else can know.
+warden freezes and runs with seeds that nobody else can know, or an :class:`Evaluator`, which runs programs.
 """
 
 from __future__ import annotations
@@ -62,6 +62,22 @@ class Generator:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """An endless source: a folder with an evaluator that runs a body's program; a task is one run of it with a seed of its own.
+
+    Attributes:
+        folder: absolute; ``sha256`` is of all that it holds.
+        metric: the one that tasks are scored by.
+        program: where the first body's program is, to try the evaluator with at founding.
+    """
+
+    folder: Path
+    metric: str
+    sha256: str
+    program: Path | None = None
+
+
 class Source(Protocol):
     """One way to get tasks; a file under ``tasks/`` per kind.
 
@@ -72,7 +88,7 @@ class Source(Protocol):
 
     kind: str
 
-    def load(self, spec: str, root: Path) -> Pool | Generator:
+    def load(self, spec: str, root: Path) -> Pool | Generator | Evaluator:
         """Load ``spec`` (what follows ``kind:`` in upwright.toml), relative to project ``root``."""
         ...
 

@@ -44,6 +44,12 @@ def task_from(data: object, where: str, own_data: Any = None) -> Task:
     check = _spec(data, "check", where, None)
     if own_data is not None:
         scorer = {**scorer, scorers.DATA: own_data}
+    if scorer.get("kind") == "program":
+        raise TaskError(
+            f"{where}, field 'scorer': only the tasks of an evaluator are programs",
+            value=dict(scorer),
+            todo='write source = "evaluator:FOLDER", or name another kind of scorer',
+        )
     name = _string(data, "id", where) if "id" in data else ""
     task = Task(name, text, data["answer"], skill, difficulty, scorer, check)
     _gold_passes(task, where)

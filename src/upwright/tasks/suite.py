@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from upwright.errors import TaskError
 from upwright.project import SuiteSettings
 from upwright.records import Failure, Question, Task, canonical_digest, derive_seed, to_json
-from upwright.tasks import jsonl, python, scorers
-from upwright.tasks.base import Axis, Generator, Passage, Pool
+from upwright.tasks import evaluator, jsonl, python, scorers
+from upwright.tasks.base import Axis, Evaluator, Generator, Passage, Pool
 from upwright.tasks.fields import distinct
 from upwright.warden.buckets import Bucket, bucket, normalise_input
 
@@ -37,7 +37,7 @@ class Suite:
     def __init__(
         self,
         name: str,
-        source: Pool | Generator,
+        source: Pool | Generator | Evaluator,
         salt: str,
         given: Mapping[Bucket, tuple[Task, ...]] | None = None,
     ) -> None:
@@ -88,6 +88,8 @@ class Suite:
             random.Random(derive_seed("practice", self.name, seed)).shuffle(order)
             return tuple(order[:n])
         source = self.source
+        if isinstance(source, Evaluator):
+            return self._distinct(n, lambda i: evaluator.task(source, derive_seed("practice", self.name, seed, i)))
         return self._distinct(n, lambda i: python.drawn(source, derive_seed("practice", self.name, seed, i)))
 
     @property
@@ -150,6 +152,8 @@ class Suite:
     def grade(self, text: str, task: Task) -> float | Failure:
         """Score in [0, 1] (higher is better), or why the grader could not grade."""
         own = None
+        if isinstance(self.source, Evaluator):
+            return evaluator.graded(self.source, text, task)
         if isinstance(self.source, Generator):
             own = getattr(python.module_of(self.source), "score", None)
         return scorers.grade(text, task, own)
@@ -166,11 +170,14 @@ class Suite:
         return result
 
     def passages(self) -> tuple[Passage, ...]:
-        """The texts that the tasks ask about; a generator has none."""
+        """The texts that the tasks ask about; an endless source has none."""
         return self.source.passages if isinstance(self.source, Pool) else ()
 
     def describe(self) -> Mapping[str, Any]:
         """Kind, size of the practice side (``None`` when endless), digest of the source."""
+        if isinstance(self.source, Evaluator):
+            facts = {"name": self.name, "kind": "evaluator", "size": None, "digest": self.source.sha256}
+            return {**facts, "metric": self.source.metric}
         if isinstance(self.source, Generator):
             return {"name": self.name, "kind": "generator", "size": None, "digest": self.source.sha256}
         return {
@@ -184,11 +191,13 @@ class Suite:
         """What the warden takes away at founding. JSON types.
 
         ``{"kind": "generator", "path", "sha256"}``, or ``{"kind": "pool", "items", "vault"}`` with the
-        sealed and the vault tasks, disjoint from practice.
+        sealed and the vault tasks, disjoint from practice; or ``{"kind": "evaluator", "path", "sha256", "metric", …}``.
 
         Raises:
             TaskError: no task falls to the sealed side.
         """
+        if isinstance(self.source, Evaluator):
+            return evaluator.sealed_spec(self.source)
         if isinstance(self.source, Generator):
             return {"kind": "generator", "path": str(self.source.path.resolve()), "sha256": self.source.sha256}
         sealed = self._given["sealed"] if self._given else self._bucketed("sealed")
@@ -202,11 +211,11 @@ class Suite:
         return {"kind": "pool", "items": [to_json(t) for t in sealed], "vault": [to_json(t) for t in vault]}
 
     def practice_lines(self) -> bytes | None:
-        """JSON Lines of the practice tasks and the passages, for what stays in the project; ``None`` for a generator."""
+        """JSON Lines of the practice tasks and the passages, for what stays in the project; ``None`` where tasks are endless."""
         return jsonl.render(self._pool, self.source.passages) if isinstance(self.source, Pool) else None
 
     def _bucketed(self, which: Bucket) -> tuple[Task, ...]:
-        if isinstance(self.source, Generator):
+        if not isinstance(self.source, Pool):
             return ()
         return tuple(task for task in self.source.tasks if bucket(self.salt, task.input) == which)
 
@@ -216,7 +225,7 @@ def _placed(spec: str, root: Path) -> list[tuple[str, Task]]:
     if spec.endswith(".jsonl"):
         return jsonl.read(root / spec, spec)
     loaded = python.PythonFile().load(spec, root)
-    if isinstance(loaded, Generator):
+    if not isinstance(loaded, Pool):
         raise TaskError(
             f"{spec}: a generator cannot be one of three files",
             value=spec,

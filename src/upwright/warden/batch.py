@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from upwright.warden.errors import Refusal
-from upwright.warden.grader import match
+from upwright.warden.errors import GraderError, Refusal
+from upwright.warden.grader import Grade, match
 from upwright.warden.trial import Item, Score, Trial
 from upwright.warden.vault import SealedTask, Vault
 
@@ -27,7 +27,11 @@ class Given:
 
 @dataclass(slots=True)
 class Batch:
-    """A drawn batch. The first text that arrives for a question stands; only failures may be answered again."""
+    """A drawn batch. The first text that arrives for a question stands; only failures may be answered again.
+
+    Attributes:
+        grades: (role, question id) → what an answer got, once :meth:`score` has run.
+    """
 
     test: int
     phase: str
@@ -36,6 +40,7 @@ class Batch:
     tasks: dict[str, tuple[SealedTask, tuple[str, ...]]]
     given: dict[tuple[str, str], Given] = field(default_factory=dict)
     rounds: int = 0
+    grades: dict[tuple[str, str], Grade] = field(default_factory=dict)
 
     @staticmethod
     def draw(trial: Trial, vault: Vault) -> Batch:
@@ -113,18 +118,40 @@ class Batch:
                         return pattern
         return ""
 
+    def foreign(self, answers: object, bodies: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:
+        """The first answer that is not the program of the body that it speaks for: ``{"role", "paths"}``; ``None`` for none.
+
+        Args:
+            bodies: role → path → SHA-256 of the body's files, as committed.
+        """
+        asked = {(role, qid) for qid, (task, ask) in self.tasks.items() for role in ask if _runs(task)}
+        checked: dict[tuple[str, str], list[str]] = {}
+        for role, by_question in answers.items() if isinstance(answers, Mapping) else ():
+            for qid, raw in by_question.items() if isinstance(by_question, Mapping) else ():
+                text = raw.get("text") if isinstance(raw, Mapping) and raw.get("failure") is None else None
+                if (role, qid) not in asked or not isinstance(text, str):
+                    continue
+                if (role, text) not in checked:
+                    checked[role, text] = _strange(text, bodies.get(role, {}))
+                if checked[role, text]:
+                    return {"role": role, "paths": checked[role, text][:20]}
+        return None
+
     def score(self, vault: Vault) -> list[Item]:
         """Scores in question order.
 
         Raises:
             GraderError, VaultError: there is no score.
         """
+        asked = [(role, qid) for qid, (_, ask) in self.tasks.items() for role in ask]
+        wanted = [key for key in asked if self.given[key].failure is None]
+        grades = vault.grades([(self.tasks[qid][0], self.given[role, qid].text) for role, qid in wanted])
+        self.grades = dict(zip(wanted, grades, strict=True))
         items = []
         for qid, (task, ask) in self.tasks.items():
-            scores: dict[str, Score] = {}
-            for role in ask:
-                g = self.given[role, qid]
-                scores[role] = None if g.failure is not None else vault.grade(task, g.text)
+            scores: dict[str, Score] = {
+                role: self.grades[role, qid].score if (role, qid) in self.grades else None for role in ask
+            }
             items.append(
                 Item(
                     task.suite,
@@ -137,6 +164,11 @@ class Batch:
             )
         return items
 
+    def alarms(self) -> list[dict[str, str]]:
+        """What looked like an attack in a run: ``{"role", "what"}``, each once."""
+        found = {(role, what): None for (role, _), grade in self.grades.items() for what in grade.alarms}
+        return [{"role": role, "what": what[:500]} for role, what in found]
+
     def entry(self, items: list[Item], objective: str, veto: str) -> dict[str, Any]:
         """Data of the ``batch`` entry."""
         drawn: dict[str, int] = {}
@@ -147,7 +179,7 @@ class Batch:
                 seen = tokens.setdefault(role, [0, 0])
                 seen[0] += 1
                 seen[1] += self.given[role, qid].tokens
-        return {
+        entry = {
             "test": self.test,
             "phase": self.phase,
             "batch": self.number,
@@ -157,6 +189,34 @@ class Batch:
             "spent": sum(g.tokens for g in self.given.values()),
             "veto": veto,
         }
+        if any(_runs(task) for task, _ in self.tasks.values()):
+            entry["runs"] = [self._facts(qid) for qid in self.tasks]
+        if child := [alarm["what"] for alarm in self.alarms() if alarm["role"] == "child"]:
+            entry["alarm"] = child[0]
+        return entry
+
+    def _facts(self, qid: str) -> dict[str, dict[str, Any]]:
+        """Role → the metric of its run, and why one has none."""
+        task, ask = self.tasks[qid]
+        graded = {role: self.grades[role, qid] for role in ask if _runs(task) and (role, qid) in self.grades}
+        return {role: {"metric": g.metric, **({"why": g.why[:200]} if g.why else {})} for role, g in graded.items()}
+
+
+def _runs(task: SealedTask) -> bool:
+    """Whether the answer to a task is a program that the warden runs."""
+    return str(task.scorer["kind"]) == "program"
+
+
+def _strange(text: str, files: Mapping[str, str]) -> list[str]:
+    """Paths in which a program differs from the committed body's; empty when it is that one."""
+    from upwright.warden.evaluator import digests, program_of
+
+    try:
+        found = {f"program/{path}": digest for path, digest in digests(program_of(text)).items()}
+    except GraderError:
+        return ["(the answer is no program)"]
+    own = {path: digest for path, digest in files.items() if path.startswith("program/")}
+    return sorted(path for path in found.keys() | own.keys() if found.get(path) != own.get(path))
 
 
 def _given(role: str, qid: str, raw: object) -> Given:

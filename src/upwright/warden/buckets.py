@@ -27,3 +27,8 @@ def bucket(salt: str, text: str) -> Bucket:
     if point < PRACTICE:
         return "practice"
     return "sealed" if point < PRACTICE + SEALED else "vault"
+
+
+def run_input(seed: int) -> str:
+    """What a body is asked where its program is run: a commitment to the run's seed, which itself does not leave the warden."""
+    return "run " + hashlib.sha256(str(seed).encode()).hexdigest()[:16]

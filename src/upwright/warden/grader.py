@@ -10,6 +10,7 @@ regex     ``pattern`` is found in the text; with ``group``, that group must equa
 json      the first JSON value in the text equals the answer; ``partial = true`` scores per key
 choice    a letter or the text of one of ``options``
 python    ``score(text, task)`` of the suite's generator file
+program   the suite's evaluator runs the program that the answer is (:mod:`upwright.warden.evaluator`); no time limit but its own
 judge     a language model with a ``rubric`` at an OpenAI-compatible ``url``
 ========  =================================================================================================
 
@@ -24,6 +25,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -33,6 +35,24 @@ from upwright.warden.judge import judge
 
 Spec = Mapping[str, Any]
 Scorer = Callable[[str, Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What an answer got.
+
+    Attributes:
+        score: in [0, 1], higher is better.
+        metric: for a program, what its evaluator measured; ``None`` for a run that failed, which scores 0.
+        why: one sentence about a run that failed.
+        alarms: what looked like an attack in it.
+    """
+
+    score: float
+    metric: float | None = None
+    why: str = ""
+    alarms: tuple[str, ...] = ()
+
 
 MAX_TEXT = 100_000
 """Longest text, in characters, that patterns are run on."""
@@ -46,6 +66,7 @@ KEYS: dict[str, frozenset[str]] = {
     "json": frozenset({"partial"}),
     "choice": frozenset({"options"}),
     "python": frozenset(),
+    "program": frozenset(),
     "judge": frozenset({"url", "model", "rubric", "timeout", "retries", "api_key_env"}),
 }
 CHECKS: dict[str, frozenset[str]] = {
@@ -128,7 +149,7 @@ def grade(
 
     Args:
         task: fields of the task, for ``python`` and ``judge`` (its ``input``).
-        scorer: the generator file's ``score`` function, for ``python``.
+        scorer: the generator file's ``score`` function, for ``python``; what runs the suite's evaluator, for ``program``.
 
     Raises:
         GraderError: the grader could not grade; never read this as 0.
@@ -137,6 +158,8 @@ def grade(
     kind = spec["kind"]
     if kind == "python":
         return _python(scorer, text, task or {})
+    if kind == "program":
+        return _program(scorer, text, task or {})
     if kind == "judge":
         return judge(spec, text, answer, str((task or {}).get("input", "")))
     if kind == "regex":
@@ -312,3 +335,9 @@ def _python(scorer: Scorer | None, text: str, task: Mapping[str, Any]) -> float:
     if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
         raise GraderError("score(text, task) must return a plain number in [0, 1]", value=value, todo="correct it")
     return float(value)
+
+
+def _program(scorer: Scorer | None, text: str, task: Mapping[str, Any]) -> float:
+    if scorer is None:
+        raise GraderError("only a suite with an evaluator can grade a program", todo='source = "evaluator:tasks/NAME"')
+    return float(scorer(text, task))

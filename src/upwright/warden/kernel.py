@@ -19,7 +19,6 @@ from upwright.warden.charter import Charter
 from upwright.warden.errors import GraderError, Refusal, VaultError
 from upwright.warden.gate import Decision
 from upwright.warden.ledger import Ledger
-from upwright.warden.spending import threshold
 from upwright.warden.state import State
 from upwright.warden.trial import Trial
 from upwright.warden.vault import LOOKS, Stamp, Vault
@@ -53,7 +52,8 @@ class Warden:
         self.broken = False
 
     def close(self) -> None:
-        """Release the ledger and the lock."""
+        """End what runs programs; release the ledger and the lock."""
+        self._vault.close()
         self._ledger.close()
         os.close(self._lock)
 
@@ -103,15 +103,15 @@ class Warden:
                 state.open_test, Decision.INSUFFICIENT, "abandoned: another child was committed before its end"
             )
         self._batch = None
-        t = len(state.tests) + 1
-        line, charter = state.lineage, state.charter
-        limit = threshold(charter.error_rate, t, len(line.promotions), charter.error_control)
+        t, line = len(state.tests) + 1, state.lineage
         data = {
             "test": t, "child": child["digest"], "champion": champion,
             "anchor": line.anchor if line.anchor != champion else None,
-            "proposal": proposal, "proposal_digest": digest, "changed": changed, "plan": rules.plan(charter),
-            "threshold": limit, "promotions_before": len(line.promotions),
+            "proposal": proposal, "proposal_digest": digest, "changed": changed, "plan": rules.plan(state),
+            "threshold": rules.next_threshold(state), "promotions_before": len(line.promotions),
         }  # fmt: skip
+        if state.runs_programs:
+            data["files"] = child["files"]
         self._append("commit", data)
         return t
 
@@ -145,6 +145,7 @@ class Warden:
         current = self._current(trial)
         if current is None:
             return None
+        self._refuse_foreign(trial, current, answers)
         current.take(answers)
         failed = current.failures()
         if failed and current.rounds <= int(trial.plan["retries"]):
@@ -188,7 +189,7 @@ class Warden:
         if self._vault.pool_size(state.charter.objective, "vault") == 0:
             raise Refusal("the objective has no vault tasks", code="vault", value=state.charter.objective)
         number = -1 - sum(n < 0 for n in state.trials)
-        plan = {**rules.plan(state.charter), "protected": {}, "vault": state.charter.vault}
+        plan = {**rules.plan(state), "protected": {}, "vault": state.charter.vault}
         data = {"test": number, "child": line.champion, "champion": line.genesis, "plan": plan, "threshold": 1.0}
         self._append("vault_open", data)
         return number
@@ -294,6 +295,16 @@ class Warden:
                 return None
         return self._batch
 
+    def _refuse_foreign(self, trial: Trial, batch: Batch, answers: object) -> None:
+        """Refuse a program that is not that of the committed body, and put it on the ledger."""
+        bodies = {role: self.state.files.get(digest, {}) for role, digest in trial.bodies.items()}
+        strange = batch.foreign(answers, bodies)
+        if strange is not None:
+            who = trial.bodies[strange["role"]]
+            why = "the answered program is not the committed body's"
+            self._append("refused", {"child": trial.child, "test": trial.number, "body": who, "why": why, **strange})
+            raise Refusal(why, code="scope", value=strange["paths"][:5], todo="answer with the body's own program/")
+
     def _refuse_used_up(self, suite: str) -> None:
         size = self._vault.pool_size(suite)
         if size is not None and self.state.looks[suite] >= LOOKS * size:
@@ -315,6 +326,8 @@ class Warden:
             self._end(trial, f"a grader failed: {e.what}")
             return
         self._append("batch", batch.entry(items, trial.objective, veto))
+        for alarm in batch.alarms():
+            self._alarm(trial, body=trial.bodies[alarm["role"]], **alarm)
         self._conclude(trial)
         self._publish(trial)
 
@@ -324,9 +337,17 @@ class Warden:
         if phase == "test":
             decision, reason = trial.decide(self.state.genesis_tokens)
             if decision is not None:
+                for suite, values in trial.gate.doubts.items():
+                    what = f"a metric that should repeat exactly did not: {values}"
+                    self._alarm(trial, suite=suite or trial.objective, what=what)
                 self._decide(trial, decision, reason)
         elif phase in ("confirm", "vault") and not trial.wanted():
             self._report(trial, "")
+
+    def _alarm(self, trial: Trial, **facts: str) -> None:
+        """Tell people, on the ledger."""
+        data = {"test": trial.number, "phase": trial.phase, "child": trial.child, **facts}
+        self._append("note", {"kind": "alarm", "data": data})
 
     def _end(self, trial: Trial, why: str) -> None:
         if trial.phase == "test":
@@ -368,10 +389,9 @@ class Warden:
             "log_threshold": gate.log_threshold,
             "suites": {
                 name: {
-                    "n": s.n,
-                    "log_e": s.pro.log_e,
-                    "log_e_against": s.con.log_e,
-                    "mean": s.mean,
+                    **{
+                        key: value for key, value in s.facts().items() if key in ("n", "log_e", "log_e_against", "mean")
+                    },
                     "crossed": gate.crossed(s),
                 }
                 for name, s in suites.items()

@@ -10,10 +10,11 @@ from typing import Any
 from upwright.warden.bounds import INTERVAL
 from upwright.warden.canon import canonical_json, tree_digest
 from upwright.warden.champion import MACHINES
-from upwright.warden.charter import Charter
 from upwright.warden.errors import Refusal
+from upwright.warden.exact import planned
 from upwright.warden.founding import check_body
 from upwright.warden.gate import BETS, Decision
+from upwright.warden.spending import threshold
 from upwright.warden.state import State
 from upwright.warden.trial import Trial
 
@@ -34,9 +35,10 @@ def person(by: object) -> None:
         raise Refusal("this call needs the name of a person", code="approval", value=by, todo="pass by=NAME")
 
 
-def plan(charter: Charter) -> dict[str, Any]:
+def plan(state: State) -> dict[str, Any]:
     """The settings that a test is committed with; later amendments do not touch them."""
-    return {
+    charter = state.charter
+    settings = {
         "objective": charter.objective,
         "protected": dict(charter.protected),
         "minimum_gain": charter.minimum_gain,
@@ -50,6 +52,23 @@ def plan(charter: Charter) -> dict[str, Any]:
         "interval": INTERVAL,
         **asdict(charter.sealed),
     }
+    exact = exact_suites(state)
+    return {**settings, "exact": exact} if exact else settings
+
+
+def exact_suites(state: State) -> dict[str, dict[str, int]]:
+    """Those of the charter's suites whose metric was found to repeat exactly when the project was founded."""
+    charter = state.charter
+    return planned(state.founding["suites"], (charter.objective, *charter.protected))
+
+
+def next_threshold(state: State) -> float:
+    """The e-value that the next test must reach: 1, which every test has, where all suites are exact."""
+    charter = state.charter
+    if set(exact_suites(state)) == {charter.objective, *charter.protected}:
+        return 1.0
+    tests, promotions = state.spending
+    return threshold(charter.error_rate, tests + 1, promotions, charter.error_control)
 
 
 def committed_before(state: State, child: Mapping[str, Any], proposal: str, champion: str) -> int | None:

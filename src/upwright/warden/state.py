@@ -24,6 +24,7 @@ class State:
         genesis_tokens: [tasks, tokens] of the first body on objective tasks.
         stopped: who stopped the run and why, or ``None``.
         constitution: SHA-256 of the constitution in force, or ``None``.
+        files: digest of a body → path → SHA-256, of those whose program a sealed run is about.
     """
 
     lineage: Lineage = field(default_factory=Lineage)
@@ -35,6 +36,7 @@ class State:
     genesis_tokens: list[int] = field(default_factory=lambda: [0, 0])
     spent_tokens: int = 0
     stopped: str | None = None
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @staticmethod
     def fold(entries: Iterable[ledger.Entry]) -> State:
@@ -53,8 +55,11 @@ class State:
             self.constitution = data.get("constitution")
             if entry.kind == "founding":
                 self.founding = dict(data)
+                self.files[data["genesis"]] = dict(data.get("genesis_files", {}))
         elif entry.kind in ("commit", "vault_open"):
             self.trials[data["test"]] = Trial.start(data)
+            if "files" in data:
+                self.files[data["child"]] = dict(data["files"])
         elif entry.kind == "batch":
             self._apply_batch(self.trials[data["test"]], data)
         elif entry.kind == "verdict":
@@ -84,6 +89,17 @@ class State:
     def tests(self) -> list[Trial]:
         """Tests in order, without openings of the vault."""
         return [t for n, t in self.trials.items() if n > 0]
+
+    @property
+    def spending(self) -> tuple[int, int]:
+        """Tests and promotions that spent of the error rate; those where every suite is exact did not."""
+        promotions = sum(self.trials[p.test].spends for p in self.lineage.promotions)
+        return sum(t.spends for t in self.tests), promotions
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether any suite is an evaluator, whose sealed runs are of a body's program."""
+        return any(pinned.get("kind") == "evaluator" for pinned in self.founding.get("suites", {}).values())
 
     @property
     def open_test(self) -> Trial | None:

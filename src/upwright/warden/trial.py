@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from upwright.warden.bounds import interval, wilson
-from upwright.warden.gate import Decision, Gate, Stream
+from upwright.warden.exact import Pair
+from upwright.warden.gate import Decision, Gate, e_value
 from upwright.warden.vault import Stamp
 
 Score = float | None
@@ -21,6 +22,8 @@ Score = float | None
 
 WHOLE = 128
 """Tasks in a batch of a draw that is not stopped early (confirmation, vault), or the charter's batch if that is larger."""
+
+EXACTLY = "every metric of this test repeats exactly, so nothing random is claimed and no error rate is spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Trial:
         number: > 0 for a test, < 0 for an opening of the vault.
         plan: the settings frozen at commit.
         drawn: (phase, suite) → tasks drawn so far.
+        alarm: what looked like an attack in a sealed run of the child's program, if anything did.
         tokens: role → [tasks, tokens] on the objective.
     """
 
@@ -75,6 +79,7 @@ class Trial:
     drawn: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     tokens: dict[str, list[int]] = field(default_factory=lambda: {"child": [0, 0], "champion": [0, 0]})
     veto: str = ""
+    alarm: str = ""
     decision: Decision | None = None
     promoted: bool = False
     refused: str = ""
@@ -88,7 +93,7 @@ class Trial:
         gate = Gate.start(
             data["threshold"], plan["beta"], plan["minimum_gain"], plan["n_max"], plan["protected"], versus,
             plan.get("bets", "grid"),
-        )  # fmt: skip
+        ).exactly(plan["objective"], plan.get("exact", {}))  # fmt: skip
         return Trial(
             data["test"], data["child"], data["champion"], data.get("anchor"), plan, data["threshold"],
             data.get("proposal_digest", ""), gate,
@@ -109,6 +114,17 @@ class Trial:
         return str(self.plan["objective"])
 
     @property
+    def exact(self) -> Mapping[str, Mapping[str, int]]:
+        """Suites of the plan whose metric repeats exactly → ``{"sign", "runs"}``."""
+        found: Mapping[str, Mapping[str, int]] = self.plan.get("exact", {})
+        return found
+
+    @property
+    def spends(self) -> bool:
+        """Whether this test spends of the error rate: not where every suite is exact, since then nothing random is claimed."""
+        return any(suite not in self.exact for suite in (self.objective, *self.plan["protected"]))
+
+    @property
     def stamp(self) -> Stamp:
         """What the draw of the present phase is derived from."""
         return Stamp(self.child, self.number, self.phase)
@@ -123,16 +139,21 @@ class Trial:
         """(suite, tasks) of the next batch; empty when the phase has all it can get."""
         phase, size = self.phase, int(self.plan["batch"])
         if phase in ("confirm", "vault"):
-            left = int(self.plan[phase]) - self.drawn[phase, self.objective]
+            left = self._whole(phase) - self.drawn[phase, self.objective]
             return [(self.objective, min(max(size, WHOLE), left))] if left > 0 else []
-        most = 2 * int(self.plan["n_max"])
         wanted = []
         for suite in self.gate.open_suites(self.objective):
-            left = min(int(self.plan["n_max"]) - self._pairs(suite), most - self.drawn[phase, suite])
+            n_max = self.exact[suite]["runs"] if suite in self.exact else int(self.plan["n_max"])
+            left = min(n_max - self._pairs(suite), 2 * n_max - self.drawn[phase, suite])
             if left <= 0:
                 return []
             wanted.append((suite, min(size, left)))
         return wanted
+
+    def _whole(self, phase: str) -> int:
+        """Tasks of a draw that is not stopped early; an exact metric is measured as often as in a test."""
+        most = int(self.plan[phase])
+        return min(most, self.exact[self.objective]["runs"]) if self.objective in self.exact else most
 
     def _pairs(self, suite: str) -> int:
         if suite == self.objective:
@@ -155,6 +176,7 @@ class Trial:
             seen = self.tokens.setdefault(role, [0, 0])
             seen[0] += n
             seen[1] += total
+        self.alarm = self.alarm or data.get("alarm", "")
         self.gate = self.gate.add_objective(
             _kept(difference(i.child, i.champion) for i in items if i.suite == self.objective)
         )
@@ -165,6 +187,25 @@ class Trial:
             else:
                 pairs = _kept(difference(i.child, i.champion) for i in chosen)
             self.gate = self.gate.add_protected(suite, versus, pairs)
+        self._apply_exact(items, data.get("runs") or [{}] * len(items))
+
+    def _apply_exact(self, items: list[Item], runs: list[Any]) -> None:
+        """Take in the metrics of exact suites; a run where the other gave no program is left out."""
+
+        def pairs(suite: str, versus: str) -> list[Pair]:
+            found = []
+            for item, facts in zip(items, runs, strict=True):
+                score = item.anchor if versus == "anchor" else item.champion
+                if item.suite == suite and score is not None:
+                    child, other = (facts.get(role, {}).get("metric") for role in ("child", versus))
+                    found.append(Pair(child, other, item.child or 0.0, score))
+            return found
+
+        if self.objective in self.exact:
+            self.gate = self.gate.add_exact(None, pairs(self.objective, "champion"))
+        for suite, versus in self.gate.protected:
+            if suite in self.exact:
+                self.gate = self.gate.add_exact((suite, versus), pairs(suite, versus))
 
     def decide(self, genesis_tokens: list[int]) -> tuple[Decision | None, str]:
         """The decision so far and its reason.
@@ -174,6 +215,8 @@ class Trial:
         """
         if self.veto:
             return Decision.REJECT, f"an answer contains forbidden text (pattern {self.veto!r})"
+        if self.alarm:
+            return Decision.REJECT, f"what the program did in a sealed run looks like an attack: {self.alarm}"
         decision, reason = self.gate.decide()
         most = self.plan.get("max_token_ratio")
         if decision is Decision.PROMOTE and most is not None and genesis_tokens[1] > 0:
@@ -191,24 +234,27 @@ class Trial:
     def evidence(self) -> dict[str, Any]:
         """Everything for people: per suite counts, sums and e-values, per skill means, tokens."""
         gate = self.gate
-        return {
-            "e_value": _e(gate.log_e),
+        facts = {
+            "e_value": e_value(gate.log_e),
             "log_e": gate.log_e,
             "threshold": self.threshold,
             "bets": self.plan.get("bets", "grid"),
-            "objective": {"suite": self.objective, **stream_facts(gate.objective)},
+            "objective": {"suite": self.objective, **gate.objective.facts()},
             "protected": [
-                {"suite": suite, "versus": versus, **stream_facts(s)} for (suite, versus), s in gate.protected.items()
+                {"suite": suite, "versus": versus, **s.facts()} for (suite, versus), s in gate.protected.items()
             ],
             "skills": skills(self.items["test"]),
             "tokens": self.tokens,
         }
+        return facts if self.spends else {**facts, "error_spent": 0.0, "claim": EXACTLY}
 
     def gain_report(self, level: float = 0.95) -> dict[str, Any]:
         """Gain on the present phase's own draw: overall and per skill, with intervals, which hold once the draw is whole."""
         items, method = self.items[self.phase], str(self.plan.get("interval", "sequence"))
         d = _kept(difference(i.child, i.champion) for i in items if not (i.child is None and i.champion is None))
-        low, high = interval(method, d, level)
+        if self.objective in self.exact and len(set(d)) == 1 and all(i.child is not None for i in items):
+            method = "exact"
+        low, high = _interval(method, d, level)
         return {
             "n": len(d),
             "gain": math.fsum(d) / len(d) if d else None,
@@ -225,27 +271,22 @@ def _kept(values: Iterable[float | None]) -> list[float]:
     return [v for v in values if v is not None]
 
 
-def _e(log_e: float) -> float:
-    return math.exp(min(log_e, 700.0))
+def _interval(method: str, values: list[float], level: float, low: float = -1.0) -> tuple[float, float]:
+    """As :func:`~upwright.warden.bounds.interval`; a number that repeats exactly has an interval of one point."""
+    if method == "exact" and len(set(values)) == 1:
+        return values[0], values[0]
+    return interval("star" if method == "exact" else method, values, level, low=low)
 
 
 def _mean_facts(scores: list[Score], level: float, method: str) -> dict[str, Any]:
     kept = _kept(scores)
-    low, high = interval(method, kept, level, low=0.0)
+    low, high = _interval(method, kept, level, low=0.0)
     return {
         "n": len(kept),
         "failed": len(scores) - len(kept),
         "mean": math.fsum(kept) / len(kept) if kept else None,
         "interval": [low, high],
     }
-
-
-def stream_facts(s: Stream) -> dict[str, Any]:
-    """Counts, sums and e-values of one comparison."""
-    return {
-        "n": s.n, "wins": s.wins, "losses": s.losses, "ties": s.ties, "sum": s.total, "sum_squares": s.squares,
-        "mean": s.mean, "margin": s.margin, "e_value": _e(s.pro.log_e), "log_e": s.pro.log_e, "log_e_against": s.con.log_e,
-    }  # fmt: skip
 
 
 def skills(items: Iterable[Item]) -> dict[str, dict[str, Any]]:

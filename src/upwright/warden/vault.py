@@ -1,8 +1,9 @@
 """Sealed and vault tasks: drawn after the commit, from seeds that only the warden can know.
 
-Two kinds of suite. A *generator* is a Python file, copied into the warden's home at founding, its SHA-256
+Three kinds of suite. A *generator* is a Python file, copied into the warden's home at founding, its SHA-256
 pinned and checked at each load; every draw is a fresh task. A *pool* is finite, encrypted at rest (AES-GCM, key in
-the home), and drawn from with replacement, so the claim covers that pool; looks are metered.
+the home), and drawn from with replacement, so the claim covers that pool; looks are metered. An *evaluator* is a folder, packed and pinned likewise:
+a task is a run of it, its answer the run's seed, and the warden itself runs the program that a body answers (:mod:`upwright.warden.evaluator`).
 
 What this does not stop: a process of the same user that reads the home directory. Run the loop as another user
 than the warden, or in a container without the home, to close that.
@@ -18,20 +19,25 @@ import os
 import sys
 import types
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256 as _sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from upwright.warden import grader
-from upwright.warden.buckets import Bucket, bucket
+from upwright.warden.buckets import Bucket, bucket, run_input
 from upwright.warden.canon import canonical_json, sha256
 from upwright.warden.deadline import deadline
 from upwright.warden.errors import GraderError, VaultError
+from upwright.warden.grader import Grade
+
+if TYPE_CHECKING:  # a warden without evaluators does not load what runs them
+    from upwright.warden.runs import Runs
 
 __all__ = ["LOOKS", "SealedTask", "Vault", "bucket", "encrypt_pool", "load_module", "task_from"]
 
@@ -85,6 +91,8 @@ def task_from(suite: str, raw: object, where: str) -> SealedTask:
             grader.validate(check, check_only=True)
     except GraderError as e:
         raise VaultError(f"suite {suite}: {where}: {e.what}", value=e.value, todo=e.todo) from e
+    if scorer["kind"] == "program":
+        raise VaultError(f"suite {suite}: {where}: only a suite with an evaluator runs programs", value=scorer)
     skill, difficulty = raw.get("skill", "general"), raw.get("difficulty", 1)
     if not isinstance(skill, str) or not isinstance(difficulty, int) or isinstance(difficulty, bool):
         raise VaultError(f"suite {suite}: {where}: skill must be text, difficulty whole", value=(skill, difficulty))
@@ -138,6 +146,13 @@ class Vault:
         self._secret = (home / "keys" / "secret").read_bytes()
         self._modules: dict[str, types.ModuleType] = {}
         self._pools: dict[str, dict[str, list[SealedTask]]] = {}
+        self._running: Runs | None = None
+
+    def close(self) -> None:
+        """End the processes that evaluators run in."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
 
     def derive(self, *parts: object) -> int:
         """A 63-bit number that only the holder of the secret can foresee."""
@@ -161,9 +176,8 @@ class Vault:
             if not pool:
                 raise VaultError(f"suite {suite} has no {where} tasks", todo="found the project with a larger pool")
             return pool[self._index(len(pool), parts)]
-        module = self._module(suite)
         for attempt in range(TRIES):
-            task = self._generate(module, suite, self.derive(*parts, attempt))
+            task = self._fresh(suite, self.derive(*parts, attempt))
             if bucket(self._salt, task.input) == where:
                 return task
         raise VaultError(
@@ -172,7 +186,7 @@ class Vault:
         )
 
     def pool_size(self, suite: str, where: Bucket = "sealed") -> int | None:
-        """Tasks in a pool, or ``None`` for a generator."""
+        """Tasks in a pool, or ``None`` where every draw is fresh."""
         return len(self._pool(suite)[where]) if self._suites[suite]["kind"] == "pool" else None
 
     def most_looked_at(self, suite: str, draws: Iterable[tuple[Stamp, int]]) -> int:
@@ -183,23 +197,55 @@ class Vault:
             counts.update(self._index(size, ("task", stamp.child, stamp.test, stamp.phase, suite, i)) for i in range(n))
         return max(counts.values(), default=0)
 
-    def grade(self, task: SealedTask, text: str) -> float:
-        """Score in [0, 1]; higher is better.
+    def grade(self, task: SealedTask, text: str) -> Grade:
+        """What an answer gets.
 
         Raises:
             GraderError: never a score.
             VaultError: the suite's file changed.
         """
+        if self._suites[task.suite]["kind"] == "evaluator":
+            return self.runs.grade(task.suite, text, task.answer)
         scorer = None
         if task.scorer["kind"] == "python" and self._suites[task.suite]["kind"] == "generator":
             scorer = getattr(self._module(task.suite), "score", None)
         with silenced():
-            return grader.grade(task.scorer, text, task.answer, task.plain(), scorer)
+            return Grade(grader.grade(task.scorer, text, task.answer, task.plain(), scorer))
+
+    def grades(self, asked: Sequence[tuple[SealedTask, str]]) -> list[Grade]:
+        """:meth:`grade` of each; programs run several at a time.
+
+        Raises:
+            GraderError, VaultError: there is no grade for one of them.
+        """
+        found: dict[int, Grade] = {}
+        programs = [i for i, (task, _) in enumerate(asked) if self._suites[task.suite]["kind"] == "evaluator"]
+        if programs:
+            most = max(self.runs.judge(asked[i][0].suite).size for i in programs)
+            with ThreadPoolExecutor(most, "sealed run") as threads:
+                try:
+                    found = dict(zip(programs, threads.map(lambda i: self.grade(*asked[i]), programs), strict=True))
+                except BaseException:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise
+        return [found[i] if i in found else self.grade(*one) for i, one in enumerate(asked)]
+
+    @property
+    def runs(self) -> Runs:
+        """What runs the programs."""
+        if self._running is None:
+            from upwright.warden.runs import Runs
+
+            self._running = Runs(self._home, self._suites, self._bytes)
+        return self._running
 
     def _index(self, size: int, parts: tuple[object, ...]) -> int:
         return self.derive(*parts) % size  # bias below size / 2^63
 
-    def _generate(self, module: types.ModuleType, suite: str, seed: int) -> SealedTask:
+    def _fresh(self, suite: str, seed: int) -> SealedTask:
+        if self._suites[suite]["kind"] == "evaluator":
+            return SealedTask(suite, run_input(seed), seed, self._suites[suite]["metric"], 1, {"kind": "program"}, None)
+        module = self._module(suite)
         try:
             with silenced(), deadline(GENERATE_SECONDS, f"generate() of suite {suite}"):
                 raw = module.generate(seed)

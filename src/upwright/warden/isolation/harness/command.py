@@ -20,22 +20,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from upwright.warden.isolation.harness.loading import SHIMS
-from upwright.warden.isolation.harness.results import result
+from .loading import SHIMS
+from .results import result
 
 MOST_LINE = 1 << 20
 """Longest line of output, in bytes, that is kept whole."""
 
 
-def run(job: Mapping[str, Any], *, folder: str, program: str, scratch: str, seed: int) -> dict[str, Any]:
-    """Evaluate. ``job``: ``{"entry": [word, …], "output": path or ""}``."""
-    work = Path(scratch) / "program"
-    shutil.copytree(program, work)
+def run(job: Mapping[str, Any], program_path: str, workdir: str) -> dict[str, Any]:
+    """Evaluate. ``job``: ``{"entry": [word, …], "program", "output": path or ""}``."""
+    folder, seed = str(job["folder"]), str(job["seed"])
+    work = Path(workdir) / "program"
+    shutil.copytree(Path(program_path).parents[str(job["program"]).count("/")], work)
     output = work / str(job.get("output") or "")
     if output != work:
         output.unlink(missing_ok=True)  # a program may bring one along
-    places = {"evaluator": folder, "program": str(work), "output": str(output), "seed": str(seed)}
-    env = {**os.environ, "UPWRIGHT_SEED": str(seed), "PYTHONPATH": SHIMS, "PYTHONDONTWRITEBYTECODE": "1"}
+    places = {"evaluator": folder, "program": str(work), "output": str(output), "seed": seed}
+    env = {**os.environ, "UPWRIGHT_SEED": seed, "PYTHONPATH": SHIMS, "PYTHONDONTWRITEBYTECODE": "1"}
     last = _tell_on(words(job["entry"], folder, places), work, env)
     if output != work:
         try:

@@ -7,32 +7,28 @@ metrics but ``error``. Departure: an error in a later stage is a run that failed
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from upwright.warden.isolation.harness.loading import load
-from upwright.warden.isolation.harness.results import plain, result
+from .loading import load
+from .results import plain, result
 
 Stage = Callable[[str], Any]
 
 
-def run(job: Mapping[str, Any], *, folder: str, program: str, scratch: str, seed: int) -> dict[str, Any]:
-    """Evaluate. ``job``: ``{"entry", "program", "thresholds"}``."""
-    module = load(folder, str(job["entry"]), "evaluation_module")
-    path = os.path.join(program, str(job["program"]))
+def run(job: Mapping[str, Any], program_path: str, workdir: str) -> dict[str, Any]:
+    """Evaluate. ``job``: ``{"entry", "thresholds"}``."""
+    module = load(str(job["folder"]), str(job["entry"]), "evaluation_module")
     stages = [s for i in (1, 2, 3) if callable(s := getattr(module, f"evaluate_stage{i}", None))]
     thresholds = [float(t) for t in job.get("thresholds", ())]
     whole = getattr(module, "evaluate", None)
     if thresholds and stages:
-        return cascade(stages, thresholds, path)
+        return cascade(stages, thresholds, program_path)
     if callable(whole):
-        return result(*both(whole(path)))
+        return result(*both(whole(program_path)))
     if not stages:
         raise AttributeError(f"{job['entry']} defines neither evaluate(program_path) nor evaluate_stage1(program_path)")
-    return cascade(stages, [], path)
+    return cascade(stages, [], program_path)
 
 
 def cascade(stages: Sequence[Stage], thresholds: Sequence[float], path: str) -> dict[str, Any]:
@@ -56,7 +52,9 @@ def both(given: Any) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
     Raises:
         TypeError: it is neither a table nor an object with a table ``metrics``.
     """
-    if inspect.iscoroutine(given):
+    if isinstance(given, Coroutine):
+        import asyncio  # seldom needed, and slow to load
+
         given = asyncio.run(given)
     if isinstance(given, Mapping):
         return given, {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import types
-from pathlib import Path
 
-SHIMS = str(Path(__file__).resolve().parents[1] / "shims")
+SHIMS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "shims")
 """Modules that evaluators of other systems import, in our own words."""
 
 
@@ -26,9 +26,9 @@ def load(folder: str, entry: str, name: str) -> types.ModuleType:
         ImportError: there is no such file. Whatever the file raises.
     """
     prepare(folder)
-    path = Path(folder) / entry
+    path = os.path.join(folder, entry)
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None or not os.path.isfile(path):
         raise ImportError(f"the evaluator has no file {entry}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

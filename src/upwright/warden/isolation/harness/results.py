@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import numbers
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -84,7 +83,8 @@ def plain(value: Any) -> float | int | str | None:
             elif isinstance(value, numpy.floating):
                 value = float(value)
     if type(value) not in (int, float):
-        return f"{type(value).__name__}, no plain number" if isinstance(value, numbers.Number) else None
+        counts = isinstance(value, int | float | complex) or hasattr(value, "as_integer_ratio")
+        return f"{type(value).__name__}, no plain number" if counts else None
     try:
         finite = math.isfinite(value)
     except OverflowError:

@@ -6,31 +6,29 @@ A file without a callable ``main`` of two arguments is run as the script that it
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
-import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from upwright.warden.isolation.harness.loading import load, prepare
-from upwright.warden.isolation.harness.results import result
+from .loading import load, prepare
+from .results import result
 
 
-def run(job: Mapping[str, Any], *, folder: str, program: str, scratch: str, seed: int) -> dict[str, Any]:
-    """Evaluate. ``job``: ``{"entry", "program"}``."""
-    results = Path(scratch) / "results"
+def run(job: Mapping[str, Any], program_path: str, workdir: str) -> dict[str, Any]:
+    """Evaluate. ``job``: ``{"entry"}``."""
+    folder, entry = str(job["folder"]), str(job["entry"])
+    results = Path(workdir) / "results"
     results.mkdir()
-    path = os.path.join(program, str(job["program"]))
-    module = load(folder, str(job["entry"]), "evaluate")
-    _seed(seed)
+    module = load(folder, entry, "evaluate")
+    _seed(int(job["seed"]))
     main = getattr(module, "main", None)
     if callable(main) and _takes_two(main):
-        main(path, str(results))
+        main(program_path, str(results))
     else:
-        _script(os.path.join(folder, str(job["entry"])), path, str(results), folder)
+        _script(os.path.join(folder, entry), program_path, str(results), folder)
     correct, metrics = _read(results / "correct.json"), _read(results / "metrics.json")
     error = correct.get("error")
     if correct.get("correct") is not True:
@@ -42,10 +40,12 @@ def _seed(seed: int) -> None:
     """Tell the shim of ``shinka.core`` the run's seed, if the evaluator has loaded it."""
     shim = sys.modules.get("shinka.core.wrap_eval")
     if shim is not None and hasattr(shim, "FIRST_SEED"):
-        shim.FIRST_SEED = 1 + seed % 2**31
+        vars(shim)["FIRST_SEED"] = 1 + seed % 2**31
 
 
 def _takes_two(main: Any) -> bool:
+    import inspect
+
     try:
         inspect.signature(main).bind("program", "results")
     except (TypeError, ValueError):
@@ -54,6 +54,8 @@ def _takes_two(main: Any) -> bool:
 
 
 def _script(entry: str, path: str, results: str, folder: str) -> None:
+    import runpy
+
     prepare(folder)
     before, sys.argv = sys.argv, [entry, "--program_path", path, "--results_dir", results]
     try:
