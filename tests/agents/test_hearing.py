@@ -12,7 +12,7 @@ from upwright.agents.change import Offer
 from upwright.agents.fates import Fate, Standing, fate, fates
 from upwright.agents.hearing import tell
 from upwright.agents.lever import Told
-from upwright.errors import CharterError, ProjectError, Stopped, WardenError
+from upwright.errors import BodyError, CharterError, ProjectError, Stopped, WardenError
 from upwright.events import Event
 from upwright.levers import instances, registry
 from upwright.lineage import read_lineage
@@ -355,3 +355,16 @@ def drive(project: Project, action: Any, trap: Trap | None = None) -> int:
     with pytest.MonkeyPatch.context() as patch:
         coached(patch, trap)
         return fork(action, project.root / "driver.log")
+
+
+def test_the_improver_s_account_goes_on(tmp_path: Path) -> None:
+    """improver.toml is in the charter: a told child carries it, and a run reads it."""
+    project = runs.make(tmp_path / "demo", ('["prompt.md"]', '["prompt.md", "improver.toml"]'))
+    assert hear(project, WORSE).standing is Standing.NOT
+    assert hear(project, BETTER).standing is Standing.PROMOTED
+    assert "[levers.told]" in (project.champion_path / "improver.toml").read_text()
+    line = runs.go(project, [runs.SAME, runs.WORSE])
+    assert [c.lever for c in line.candidates] == ["told", "told", "coach", "coach"]
+    assert hear(project, Offer(files={"improver.toml": "exploration = 0.5\n"})).why.startswith("screened out")
+    with pytest.raises(BodyError, match="unknown key"):
+        hear(project, Offer(files={"improver.toml": "explore = 0.5\n"}))

@@ -170,7 +170,7 @@ def hold_to_form(new: Mapping[str, str | None], root: Path) -> None:
             if path.endswith(".py"):
                 ast.parse(new[path] or "", path)
             else:
-                _read(body, path)
+                _read(body, path, new[path])
         except SyntaxError as error:
             why.append(f"{path}, line {error.lineno}: {error.msg}")
         except ValueError as error:
@@ -181,14 +181,13 @@ def hold_to_form(new: Mapping[str, str | None], root: Path) -> None:
         raise BodyError("; ".join(why), todo="mend it and tell it again")
 
 
-def _read(body: Body, path: str) -> object:
+def _read(body: Body, path: str, text: str | None) -> object:
     """A text part, parsed; what nothing parses is left as it is."""
     if path == "improver.toml":
-        from upwright.allocate import load
+        from upwright.allocate import parse
 
-        return load(body)
-    name = path.partition(".")[0]
-    return getattr(body, name) if path in TEXTS else None
+        return parse(text or "", path)
+    return getattr(body, path.partition(".")[0]) if path in TEXTS else None
 
 
 def offered(text: str, name: str = "") -> Offer:
