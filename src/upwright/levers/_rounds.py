@@ -26,6 +26,7 @@ from upwright.levers.base import Workshop
 from upwright.levers.rejection import Datum
 from upwright.levers.rejection import lesson as bare_lesson
 from upwright.records import Question, Task, derive_seed
+from upwright.training.beside import Work, train_all
 from upwright.training.loop import train
 from upwright.training.records import TrainedWeights
 from upwright.training.rows import Lesson, Row, rows_of
@@ -138,21 +139,20 @@ class Rounds:
     def train(
         self, school: School, folder: Path, steps: int, newest: Sequence[Datum], rate: float
     ) -> list[TrainedWeights]:
-        """Train every voter on all data so far, with ``newest`` as its share of the rows."""
-        found = []
+        """Train every voter on all data so far, with ``newest`` as its share of the rows; side by side where there are cores for it."""
+        works = []
         for number, model in enumerate(school.voters):
             new = [replace(row, source=NEWEST) for row in self._rows(school, model, newest)]
             old = [replace(row, source=EARLIER) for row in self._rows(school, model, school.data)]
             mix = {NEWEST: self.plan.newest, EARLIER: 1 - self.plan.newest} if new and old else {}
             recipe = replace(self.recipe, steps=steps, learning_rate=self.recipe.learning_rate * rate, mix=mix)
             seed = derive_seed(self.seed, "train", folder.name, number)
-            who = f"{folder.name}, network {number + 1} of {len(school.voters)}: "
+            works.append(Work(model, [*new, *old], recipe, folder / f"voter-{number}", seed))
 
-            def step(done: int, total: int, note: str, who: str = who) -> None:
-                self.workshop.progress(done, total, who + note)
+        def tell(number: int, done: int, total: int, note: str) -> None:
+            self.workshop.progress(done, total, f"{folder.name}, network {number + 1} of {len(works)}: {note}")
 
-            found.append(train(model, [*new, *old], recipe, folder / f"voter-{number}", seed, step))
-        return found
+        return train_all(works, tell, train)
 
     def measure(self, school: School) -> None:
         """How the child does on the anchors and the gold probe, now."""

@@ -12,8 +12,9 @@ A round after which labels have gone bad (:mod:`upwright.levers._avalanche`) is 
 
 Source: Lee et al. 2025, "Self-Improving Transformers Overcome Easy-to-Hard and Length Generalization Challenges" (arXiv
 2502.01612). Departures: how many difficulties a round adds is found by agreement and not set beforehand, nor taken from
-accuracy; see also :mod:`upwright.levers._selflabels`. Voters of a body that has learned so before begin from its one network
-and differ only in the order of rows, so their votes are less independent than those of networks that began apart.
+accuracy; see also :mod:`upwright.levers._selflabels`. Networks that began apart err apart, so what they agree on is more often right; they are
+kept beside the body's own (``model/voters/``), and the next build goes on with them. A body whose file asks for more of them than it has
+gets copies of its own, whose votes are less independent.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from upwright.records import Cost, Proposal, Rung, Task, derive_seed
 from upwright.tasks.scorers import gold
 
 ROUNDS, ANCHORS = "model/rounds.jsonl", "model/anchors.jsonl"
+VOTERS = "model/voters"
 BESIDE = frozenset({FULL_DATA, ROUNDS, ANCHORS, "model/origin.toml"})
 """Files of ``model/`` that are no part of the network."""
 ATTEMPTS = 2
@@ -116,6 +118,8 @@ class CurriculumLever:
             ROUNDS: render_rounds(school.rounds),
             ANCHORS: render_data(school.anchors),
         }
+        for number, voter in enumerate(school.voters[1:], 1):
+            changes |= {f"{VOTERS}/{number}/{p.name}": p for p in sorted(voter.iterdir()) if p.is_file()}
         note = {
             "ended": why,
             "hardest labelled": axis.labelled,
@@ -148,8 +152,10 @@ class CurriculumLever:
         rounds.lengths = Lengths.of((task.difficulty, gold(task)) for task in drawn)
         if learned:
             top = max((r.last for r in earlier if not r.undone), default=0) or labelled
-            own = parent.root / "model"
-            return School([_bare(own, workshop.scratch)] * plan.voters, top, data, anchors, earlier), False
+            own = _bare(parent.root / "model", workshop.scratch)
+            others = [parent.root / VOTERS / str(number) for number in range(1, plan.voters)]
+            voters = [own, *(other if other.is_dir() else own for other in others)]
+            return School(voters, top, data, anchors, earlier), False
         voters = self._networks(parent, plan.voters, seed, workshop)
         school = School(voters, labelled, data, anchors, [])
         golds = [_gold(task) for task in rest]

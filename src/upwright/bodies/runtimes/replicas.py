@@ -91,7 +91,7 @@ class Replicated:
                 progress(min(total, done + sum(h.heard() for h in busy)), total)
 
         try:
-            with _threads(max(1, cores() // parts)):
+            with threads(max(1, cores() // parts)):
                 results[::parts] = self.own.generate(requests[::parts], report)
                 here = sum(r.n for r in requests[::parts])
                 for k, helper in enumerate(self.helpers[: parts - 1], 1):
@@ -223,7 +223,7 @@ def close_helpers() -> None:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Torch computes with ``count`` threads meanwhile."""
     import torch
 
