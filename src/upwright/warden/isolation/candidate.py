@@ -44,7 +44,7 @@ def serve(listener: socket.socket, main: str, seed: int, alarms: int) -> NoRetur
     poll.register(listener, select.POLLIN)
     live: dict[int, tuple[socket.socket, int, int]] = {}
     while True:
-        for fd, _ in poll.poll():
+        for fd, _ in sorted(poll.poll(), key=lambda event: event[0] == listener.fileno()):  # endings first
             if fd == listener.fileno():
                 link, _address = listener.accept()
                 pid, way = spare or fork()

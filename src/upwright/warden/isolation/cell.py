@@ -20,7 +20,7 @@ from . import candidate, plaindata, proxy, seeding, system, tripwire
 
 READY = b"R"
 MB = 1 << 20
-ERROR_TEXT = 20_000
+ERROR_TEXT, MOST_WHY = 20_000, 2000
 SHARED_THREADS, THREADS_EACH = 32, 4
 OPEN_FILES = 512
 
@@ -193,6 +193,7 @@ def _give_up_rights(order: Order, ground: Ground) -> None:
 def _evaluate(order: Order, ground: Ground, program: str, result: int) -> NoReturn:
     """Run the harness and write what it returned."""
     seeding.plant(order.seed)
+    sys.path.append(os.path.dirname(program))
     told: dict[str, Any]
     try:
         harness = importlib.import_module(f".harness.{order.harness}", __package__)
@@ -217,8 +218,8 @@ def _raised(error: BaseException) -> dict[str, Any]:
     ending = "memory" if isinstance(error, MemoryError) else "crash"
     if isinstance(error, proxy.CandidateBroken):
         ending = "protocol"
-    last = traceback.format_exception_only(error)[0].strip()
-    return {"ending": ending, "why": last[:2000]}
+    text = str(error).strip()
+    return {"ending": ending, "why": f"{type(error).__name__}{': ' if text else ''}{text}"[:MOST_WHY]}
 
 
 def _alarms(order: Order) -> list[str]:

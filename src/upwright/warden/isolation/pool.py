@@ -31,7 +31,7 @@ class Pool:
     """Runs evaluators on programs, each run in fresh processes behind a wall.
 
     Args:
-        folder: the evaluator's files; read-only inside.
+        folder: the evaluator's files, as they are now; read-only inside.
         harness: name of the module of :mod:`upwright.warden.isolation.harness` that runs them.
         imports: modules that the zygotes import once, before the first run.
         limits: what a run may use, unless :meth:`run` is told otherwise.
@@ -59,10 +59,11 @@ class Pool:
         if not harness.replace(".", "_").isidentifier():
             raise IsolationError("a harness is named by its module", value=harness, todo='e.g. "plain"')
         self.wall = wall or strongest_wall()
-        self.folder, self.harness, self.imports = folder.resolve(), harness, tuple(imports)
+        self.harness, self.imports = harness, tuple(imports)
         self.limits, self.together = limits, together
         self._numbers, self._closed = itertools.count(1), False
         self._home = Path(tempfile.mkdtemp(prefix="upwright-cells-"))
+        self.folder = self._open_to_all(folder.resolve())
         self._token = secrets.token_hex(12)
         self._slots: list[_Slot] = [_Slot(self, index) for index in range(max(1, size))]
         self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()
@@ -116,6 +117,17 @@ class Pool:
             slot.stop()
             self._free.put(slot)
         shutil.rmtree(self._home, ignore_errors=True)
+
+    def _open_to_all(self, folder: Path) -> Path:
+        """The folder, or a copy of it that nobody can read, where root's cells run as nobody and it is root's alone."""
+        if os.geteuid() or self.wall.mode != "namespaces" or all(map(_readable, (folder, *folder.rglob("*")))):
+            return folder
+        copy = self._home / "evaluator"
+        shutil.copytree(folder, copy, symlinks=True)
+        for path in (copy, *copy.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() else 0o644 | path.stat().st_mode & 0o111)
+        return copy
 
     def _bait(self) -> tuple[dict[str, str], dict[str, str]]:
         """Planted credentials: files below the home folder, and variables. All of them carry the pool's token."""
@@ -278,3 +290,8 @@ def _main(job: Mapping[str, Any], program: Mapping[str, str]) -> str:
     if len(program) > MOST_FILES or sum(map(len, program.values())) > MOST_TEXT:
         raise IsolationError(f"a program of more than {MOST_FILES} files or {MOST_TEXT >> 20} MB", value=len(program))
     return main
+
+
+def _readable(path: Path) -> bool:
+    mode, wanted = path.lstat().st_mode, 0o005 if path.is_dir() else 0o004
+    return path.is_symlink() or mode & wanted == wanted

@@ -76,7 +76,7 @@ class Link:
             reply = wire.receive(self.link, self._watch)
             whole = True
             return reply
-        except (EOFError, OSError) as error:
+        except (EOFError, ConnectionError) as error:
             raise CandidateError("the candidate's process ended") from error
         except wire.Malformed as error:
             self._alarm(f"the candidate's process sent what is no data: {error}")
