@@ -70,10 +70,14 @@ def task(source: Evaluator, seed: int) -> Task:
 
 def graded(source: Evaluator, text: str, task: Task) -> float | Failure:
     """Score of a program in [0, 1]: 0 where its run failed; or why nobody could say."""
-    from upwright.warden.evaluator import grade
+    from upwright.warden.evaluator import grade, program_of
 
     if type(task.answer) is not int:
         return Failure(FailureKind.INFRASTRUCTURE, "the task of a program has no seed")
+    try:
+        program_of(text)
+    except GraderError:
+        return 0.0
     try:
         return grade(judge(source), text, task.answer, source.metric).score
     except GraderError as error:

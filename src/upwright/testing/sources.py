@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from upwright.errors import TaskError
 from upwright.records import to_json
-from upwright.tasks.base import Generator, Pool, Source
+from upwright.tasks.base import Evaluator, Generator, Pool, Source
 from upwright.tasks.suite import Suite
 from upwright.warden.buckets import bucket, normalise_input
 
@@ -72,8 +72,9 @@ class SourceContract(ABC):
         """``sealed_spec`` names the file, or holds tasks that practice never shows."""
         suite = Suite("it", self.source.load(self.good(tmp_path), tmp_path), SALT)
         spec = suite.sealed_spec()
-        if spec["kind"] == "generator":
-            assert Path(spec["path"]).is_file()
+        if spec["kind"] in ("generator", "evaluator"):
+            assert Path(spec["path"]).is_file() == (spec["kind"] == "generator")
+            assert len(spec["sha256"]) == 64
             return
         shown = {normalise_input(t.input) for t in suite.draw(10**6, 3)}
         taken = {normalise_input(item["input"]) for item in [*spec["items"], *spec["vault"]]}
@@ -95,5 +96,5 @@ def _error(source: Source, spec: str, root: Path) -> str | None:
     return None
 
 
-def _plain(loaded: Pool | Generator) -> Any:
-    return loaded.sha256 if isinstance(loaded, Generator) else [to_json(task) for task in loaded.tasks]
+def _plain(loaded: Pool | Generator | Evaluator) -> Any:
+    return [to_json(task) for task in loaded.tasks] if isinstance(loaded, Pool) else loaded.sha256
