@@ -24,6 +24,8 @@ from upwright.diagnose.rationales import Findings, refusal
 from upwright.drafts import Child, Draft, note_of, texts_of
 from upwright.errors import BuildError, ProjectError, StorageError, UpwrightError
 from upwright.evaluate import evaluate
+from upwright.evolution.records import Trials
+from upwright.evolution.trials import FolderTrials
 from upwright.levers import evidence, registry
 from upwright.levers._monitor import watch_thoughts
 from upwright.levers.base import Built, Changes, Lever
@@ -43,7 +45,7 @@ from upwright.records import (
     to_json,
     tree_digest,
 )
-from upwright.tasks.base import Practice
+from upwright.tasks.base import Evaluator, Practice
 from upwright.tasks.suite import Suite
 from upwright.warden.charter import Charter, Invariants
 
@@ -184,6 +186,17 @@ class Bench:
         """The body that upwright.toml names to judge others."""
         named = self._opened.project.settings.judge
         return Body(self._opened.project.root / named) if named else None
+
+    @property
+    def state(self) -> Path:
+        """The project's own state directory."""
+        return self._opened.project.state
+
+    @property
+    def trials(self) -> Trials | None:
+        """The objective's evaluator, where it has one; made anew at each access."""
+        source = self._opened.suites[self._opened.charter.objective].source
+        return FolderTrials(source) if isinstance(source, Evaluator) else None
 
     @property
     def scratch(self) -> Path:

@@ -81,6 +81,12 @@ def test_what_is_fixed_may_not_change(after: str | None, why: str) -> None:
     assert why in told
 
 
+def test_what_a_glob_after_an_exclamation_mark_fits_may_not_change() -> None:
+    scope = Scope(("src/", "!src/fixed.py", "!**/data/**"))
+    assert scope.allows("src/a.py")
+    assert not any(scope.allows(path) for path in ("a.py", "src/fixed.py", "src/data/a.py", "data/a.py"))
+
+
 def test_files_out_of_the_paths_may_not_change() -> None:
     before, scope = {"src/a": "a", "b": "b"}, Scope(("src/",))
     assert outside(before, {"src/c": "a", "b": "b"}, scope) == []

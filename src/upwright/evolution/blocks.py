@@ -22,8 +22,8 @@ class Scope:
     """What may change.
 
     Attributes:
-        paths: globs of files inside ``program/`` that may change, come and go: ``*`` stays within a folder, ``**`` does not, and
-            a folder ends in ``/``.
+        paths: globs of files inside ``program/`` that may change, come and go: ``*`` stays within a folder, ``**`` does not, a
+            folder ends in ``/``, and what a glob after ``!`` fits may not change after all.
         blocks: whether markers count. Where they do not, a file whose path may change may change as a whole.
     """
 
@@ -32,7 +32,8 @@ class Scope:
 
     def allows(self, path: str) -> bool:
         """Whether anything in a file of this path may change."""
-        return any(_glob(pattern).fullmatch(path) for pattern in self.paths)
+        fits = [pattern for pattern in self.paths if _glob(pattern.removeprefix("!")).fullmatch(path)]
+        return bool(fits) and not any(pattern.startswith("!") for pattern in fits)
 
     def spans(self, path: str, text: str) -> tuple[range, ...]:
         """Which lines may change: ranges of indices into ``lines_of(text)``, in order; an empty block is an empty range.

@@ -134,7 +134,7 @@ class Campaign:
         )
         self._alarms: list[str] = []
         self._runs: dict[int, dict[int, Run]] = {}
-        self._futures: dict[Future[Judged], tuple[int, int]] = {}
+        self._futures: dict[Future[Judged], tuple[int, int, int]] = {}
         self._under_way: deque[int] = deque()
         self._seconds: dict[int, float] = {}
         self._steps = self._fruitless = 0
@@ -218,23 +218,22 @@ class Campaign:
         """See to it that the candidate's first so many runs are measured or under way."""
         assert self._executor is not None
         have = self._runs.setdefault(number, {})
-        under_way = {run for one, run in self._futures.values() if one == number}
+        under_way = {run for one, run, _ in self._futures.values() if one == number}
         for run in range(runs):
             if run not in have and run not in under_way:
-                program = self.archive.get(number).program
-                future = self._executor.submit(self._judge, program, self._seeds(number, run))
-                self._futures[future] = number, run
+                seed = self._seeds(number, run)
+                future = self._executor.submit(self._judge, self.archive.get(number).program, seed)
+                self._futures[future] = number, run, seed
 
     def _await(self, ends: float | None) -> None:
         """Wait for measurements, and write down those that have come in."""
         left = _BEAT if ends is None else max(0.0, min(_BEAT, ends - time.monotonic()))
         done, _ = wait(self._futures, timeout=left, return_when=FIRST_COMPLETED)
         trouble: BaseException | None = None
-        for (number, run), future in sorted(((self._futures.pop(f), f) for f in done), key=lambda one: one[0]):
+        for (number, run, seed), future in sorted(((self._futures.pop(f), f) for f in done), key=lambda one: one[0]):
             if (error := future.exception()) is not None:
                 trouble = error
                 continue
-            seed = self._seeds(number, run)
             self._runs[number][run] = self.archive.measured(number, run, seed, future.result())
         if trouble is not None:
             raise trouble

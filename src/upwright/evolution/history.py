@@ -72,6 +72,12 @@ def kinds(archive: Archive, since: int = 0) -> dict[str, int]:
     return dict(archive.rows(query, since))
 
 
+def alarms(archive: Archive, since: int = 0, most: int = 20) -> list[str]:
+    """What looked like an attack, each once, of candidates from a number on, the first ones."""
+    query = "SELECT DISTINCT why FROM candidate WHERE kind = 'alarm' AND number >= ? ORDER BY number LIMIT ?"
+    return [why for (why,) in archive.rows(query, since, most)]
+
+
 def refusals(archive: Archive, since: int = 0) -> dict[str, int]:
     """Kind of refusal (``duplicate``, ``scope``, …) → how many drafts from an event on. A scan: for reports."""
     query = "SELECT kind, count(*) FROM refused WHERE event >= ? GROUP BY kind ORDER BY kind"

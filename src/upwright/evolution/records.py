@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from upwright.bodies.program import program_text
 from upwright.errors import BodyError
@@ -95,6 +95,38 @@ class Judged(Protocol):
     def seconds(self) -> float: ...  # noqa: D102
     @property
     def alarms(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
+class Trials(Protocol):
+    """The evaluator of a search: runs programs in isolation, on practice seeds.
+
+    Attributes:
+        digest: of all that decides a score: the evaluator's files, and which metric counts.
+        metric, direction: what is to get better; ``exact``: the same program always gets the same score.
+        workers: evaluations that run at once.
+    """
+
+    digest: str
+    metric: str
+    direction: Literal["max", "min"]
+    exact: bool
+    workers: int
+
+    def judge(self, program: Program, seed: int) -> Judged:
+        """Run a program once; thread-safe.
+
+        Raises:
+            WardenFault: trouble that is not the program's.
+        """
+        ...
+
+    def watch(self, program: Program, seconds: float) -> tuple[str, str]:
+        """What a program prints when it is run, and why it did not end well, if so; its score is not kept."""
+        ...
+
+    def close(self) -> None:
+        """End what is held; may be called twice."""
+        ...
 
 
 def program_digest(program: Program) -> str:

@@ -29,6 +29,7 @@ BUILT_IN = {
     "population": "upwright.levers.population:Population",
     "architecture": "upwright.levers.architecture:ArchitectureSearch",
     "speed": "upwright.levers.speed:SpeedSearch",
+    "program": "upwright.levers.program:ProgramSearch",
 }
 
 CONTROLS = {

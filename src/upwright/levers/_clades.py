@@ -12,25 +12,12 @@ does), and then counts once in the clade of each.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
+from upwright.evolution.parents import Tally, chosen, drawn
 from upwright.levers.base import Relative
 
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Outcomes added up: the sum of scores, tasks asked, and how many bodies answered them."""
-
-    right: float
-    asked: int
-    bodies: int = 1
-
-    @property
-    def rate(self) -> float:
-        """Mean score in [0, 1]; 0 where nothing was asked."""
-        return self.right / self.asked if self.asked else 0.0
+__all__ = ["Tally", "chosen", "clade", "clades", "diverse", "drawn", "own", "owns"]
 
 
 def own(relative: Relative) -> Tally:
@@ -74,23 +61,6 @@ def _pooled(tallies: Sequence[Tally]) -> Tally:
     return Tally(
         sum(t.right for t in tallies), sum(t.asked for t in tallies), sum(t.bodies for t in tallies)
     )  # fmt: skip
-
-
-def drawn(tallies: Mapping[str, Tally], rng: random.Random) -> dict[str, float]:
-    """A rate for each candidate, drawn from Beta(1 + right, 1 + wrong); the order of ``tallies`` does not matter."""
-    return {
-        name: rng.betavariate(1.0 + tallies[name].right, 1.0 + tallies[name].asked - tallies[name].right)
-        for name in sorted(tallies)
-    }
-
-
-def chosen(draws: Mapping[str, float]) -> str:
-    """The candidate with the highest draw; of equals the one that sorts first.
-
-    Raises:
-        ValueError: there is none.
-    """
-    return min(draws, key=lambda name: (-draws[name], name))
 
 
 def diverse(relatives: Sequence[Relative], n: int) -> list[Relative]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from upwright.bodies.body import Body
+from upwright.evolution.records import Trials
 from upwright.principles import Breach, Constitution
 from upwright.records import Cost, Decision, Proposal, Question, Rung, Scorecard, Task, Weakness
 from upwright.tasks.base import Practice
@@ -105,6 +106,16 @@ class Workshop(Protocol):
     @property
     def scratch(self) -> Path:
         """A directory of this proposal's own; kept until the child is stored, so a build can resume."""
+        ...
+
+    @property
+    def state(self) -> Path:
+        """A directory of the project's, kept from build to build. It saves time; what a build makes must not depend on it."""
+        ...
+
+    @property
+    def trials(self) -> Trials | None:
+        """The objective's evaluator, to run programs that no body holds yet; ``None`` for a suite that has none."""
         ...
 
     practice: Practice

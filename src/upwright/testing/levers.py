@@ -24,6 +24,7 @@ import pytest
 
 from upwright.bodies.body import Body, Inference, Prompt, Training, render_prompt, render_toml
 from upwright.errors import BuildError, Stopped, TaskError
+from upwright.evolution.records import Trials
 from upwright.levers.base import Attempt, Built, Changes, Lever, Situation
 from upwright.principles import Constitution
 from upwright.records import (
@@ -123,6 +124,7 @@ class FakeWorkshop:
         stop_after: reports after which ``progress`` raises ``Stopped``; ``None`` never.
         needs_tokens: answers are cut short when ``max_tokens`` is less.
         archive: digest → a child of earlier rounds.
+        trials: the objective's evaluator.
     """
 
     root: Path
@@ -138,10 +140,13 @@ class FakeWorkshop:
     heard: list[tuple[int, int, str]] = field(default_factory=list)
     drafts: int = 0
     archive: Mapping[str, Body] = field(default_factory=dict)
+    trials: Trials | None = None
 
     def __post_init__(self) -> None:
         self.scratch = self.root / "scratch"
         self.scratch.mkdir(parents=True, exist_ok=True)
+        self.state = self.root / "state"
+        self.state.mkdir(exist_ok=True)
 
     def _luck(self, task: Task, *salt: object) -> float:
         digest = hashlib.sha256(repr((task.id, *salt)).encode()).digest()

@@ -5,16 +5,22 @@ For tests of campaigns, of the lever ``program`` and of proposers; nothing is ru
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
+from upwright.bodies.body import Body
+from upwright.evaluate import evaluate
 from upwright.evolution.proposers.base import Brief
 from upwright.evolution.records import Draft, Program, Result
-from upwright.records import derive_seed
+from upwright.records import Scorecard, Task, derive_seed
+from upwright.testing.levers import FakePractice, FakeWorkshop
 
 MAIN = "program.py"
 BEST = 0.7
@@ -82,6 +88,68 @@ class FakeJudge:
         luck = random.Random(derive_seed(seed, x)).gauss(0.0, self.noise) if self.noise else 0.0
         value = (0.0 if self.flat else -abs(x - BEST)) + luck
         return FakeJudged(0.5 + math.atan(value) / math.pi, {"combined_score": value, "x": x})
+
+
+class FakeTrials:
+    """The evaluator of a search, around a :class:`FakeJudge`."""
+
+    metric, workers = "combined_score", 2
+    direction: Literal["max", "min"] = "max"
+
+    def __init__(self, judge: FakeJudge | None = None, exact: bool = True) -> None:
+        self.own, self.exact, self.digest, self.closed = judge or FakeJudge(), exact, "e" * 64, False
+
+    def judge(self, program: Program, seed: int) -> FakeJudged:
+        """Judge once."""
+        return self.own(program, seed)
+
+    def watch(self, program: Program, seconds: float) -> tuple[str, str]:
+        """It prints its number."""
+        return f"{number(program)}\n", ""
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+class ProgramPractice(FakePractice):
+    """Practice runs: a task's answer is a seed, and a text scores what the judge says of the program that it is."""
+
+    def __init__(self, judge: FakeJudge) -> None:
+        super().__init__("programs")
+        self.judge = judge
+
+    def draw(self, n: int, seed: int) -> tuple[Task, ...]:
+        """``n`` seeds."""
+        seeds = [derive_seed(seed, i) for i in range(n)]
+        return tuple(
+            Task(f"t{s}", f"run {s:016x}"[:20], s, "combined_score", scorer={"kind": "program"}) for s in seeds
+        )
+
+    def score(self, text: str, task: Task) -> float:
+        """0 where the run fails."""
+        return self.judge(json.loads(text), task.answer).score or 0.0
+
+
+def program_body(root: Path, x: float = 0.0, search: str = "") -> Body:
+    """A body that is the program of a number."""
+    (root / "program").mkdir(parents=True, exist_ok=True)
+    (root / "model.toml").write_text(f'runtime = "program"\n\n[search]\n{search}')
+    for path, text in program(x).items():
+        (root / "program" / path).write_text(text)
+    return Body(root)
+
+
+class ProgramWorkshop(FakeWorkshop):
+    """A workshop whose bodies are run by a :class:`FakeJudge`."""
+
+    def __init__(self, root: Path, parent: Body, judge: FakeJudge | None = None, exact: bool = True) -> None:
+        judge = judge or FakeJudge()
+        super().__init__(root, parent, practice=ProgramPractice(judge), trials=FakeTrials(judge, exact))
+
+    def evaluate(self, body: Body, tasks: Sequence[Task], seed: int) -> Scorecard:
+        """Answer and score."""
+        return evaluate(body, tasks, seed, self.practice)
 
 
 class Nudge:
