@@ -173,8 +173,9 @@ def _tried(wish: Wish, sources: Sources, config: Config, folder: Path, say: Say,
     _say_found(trial, scale, seconds, say)
     spec = _staged(spec, sources, config, folder, say, judge_of)
     typical = max(min(trial.seconds), 1e-3)
+    features = tuple(name for name in config.features if name in trial.metrics and name != metric)[:1]
     return Design(
-        sources, spec, scale, typical, language, wish.minutes, wish.candidates, wish.endpoints, wish.allow, protected
+        sources, spec, scale, typical, language, wish.minutes, wish.candidates, wish.endpoints, protected, features
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import tomli_w
 
 from upwright.errors import ProjectError, StorageError
+from upwright.evolution.grid import LENGTH
 from upwright.evolving import _lay
 from upwright.evolving.files import Sources
 from upwright.evolving.trials import Scale
@@ -36,6 +37,12 @@ TEST_SHARE = 0.2
 LEAST_RUNS, MOST_RUNS = 48, 256
 """Sealed runs of each body in a test."""
 DEFAULT_MINUTES = 15.0
+SEARCH_SECONDS = 300.0
+"""Seconds of a search at effort 1.0: what the lever takes a round for (:attr:`upwright.levers.program.ProgramSearch.seconds`)."""
+LEGS, SHORTEST, LONGEST = 8, 8.0, 240.0
+"""Searches in a run, and the seconds that one takes at least and at most."""
+CANDIDATES = 20
+"""Candidates that there is to be time for in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,8 @@ class Design:
 
     Attributes:
         scale: of the objective; ``protected``: metric → its scale, for metrics that must not get worse.
-        seconds: after which a run is ended; ``typical``: what one takes.
-        endpoints: language models that may propose, ``URL#MODEL``.
+        typical: seconds that a run takes.
+        endpoints: language models that may propose, ``URL#MODEL``; ``features``: metrics that tell programs apart.
         minutes: how long a run of the project is meant to take.
     """
 
@@ -57,9 +64,8 @@ class Design:
     minutes: float = DEFAULT_MINUTES
     candidates: int | None = None
     endpoints: tuple[str, ...] = ()
-    allow: tuple[str, ...] = ()
     protected: Mapping[str, Scale] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
 
 
 def lay_out(sources: Sources, folder: Path) -> None:
@@ -143,7 +149,7 @@ def texts(design: Design) -> dict[str, str]:
     return {
         "upwright.toml": _upwright(design),
         "charter.toml": _charter(design),
-        "body/model.toml": '# The body is program/ beside this file: it answers with its own text, and the grader runs it.\nruntime = "program"\n',
+        "body/model.toml": _model(design),
     }
 
 
@@ -182,8 +188,7 @@ def evaluator_text(spec: EvaluatorSpec) -> str:
     for key, value in plain.items():
         if key in ("bounded", "output", "thresholds", "together", "cascade") and value == getattr(blank, key):
             continue
-        text = tomli_w.dumps({key: list(value) if isinstance(value, tuple) else value}, multiline_strings=False).strip()
-        text = " ".join(text.split()) if "\n" in text else text
+        text = _inline(key, list(value) if isinstance(value, tuple) else value)
         lines.append(f"{text}  # {told[key]}\n" if key in told else f"{text}\n")
     tables: dict[str, Any] = {"limits": {k: v for k, v in asdict(spec.limits).items() if v is not None}}
     if spec.metrics:
@@ -206,9 +211,46 @@ def _upwright(design: Design) -> str:
         name=name,
         practice=practice,
         screen=practice,
+        effort=_effort(design),
         task_timeout=f"{max(900.0, 2.0 * practice * design.spec.limits.seconds):.0f}",
         suites=tomli_w.dumps({"suites": tables}),
     )
+
+
+def leg(design: Design) -> float:
+    """Seconds of one search: an eighth of a run, and time for some candidates, but not nearly all of it."""
+    whole = 60 * design.minutes
+    return max(2.0, min(max(whole / LEGS, SHORTEST, CANDIDATES * design.typical / 2), LONGEST, 0.8 * whole or LONGEST))
+
+
+def _effort(design: Design) -> float:
+    """The effort at which the lever expects as many seconds as a search takes."""
+    return float(f"{leg(design) / SEARCH_SECONDS:.3g}")
+
+
+def _model(design: Design) -> str:
+    effort, fixed = _effort(design), design.sources.fixed
+    table: dict[str, Any] = {"paths": ["**", *(f"!{path}" for path in fixed)]}
+    if design.candidates is not None:
+        table["candidates"] = round(design.candidates / effort)
+    else:
+        table["candidates"] = 0
+    table["seconds"] = SEARCH_SECONDS
+    if design.endpoints:
+        table["endpoints"] = list(design.endpoints)
+    if design.features:
+        table["features"] = [LENGTH, *design.features]
+    if design.sources.format.reads_text:
+        table["syntax"] = False
+    lines = [_MODEL]
+    for key, value in table.items():
+        lines.append(f"{_inline(key, value)}  # {_SEARCH[key]}\n")
+    return "".join(lines)
+
+
+def _inline(key: str, value: Any) -> str:
+    """One line of TOML."""
+    return " ".join(tomli_w.dumps({key: value}).split())
 
 
 def suites(design: Design) -> dict[str, str]:
@@ -244,11 +286,11 @@ _UPWRIGHT = """\
 # How this project runs. What may change, and how sure to be, is in charter.toml; how the evaluator is run, in
 # tasks/{name}/evaluator.toml. `upwright evolve` wrote these files; they may be edited until the first run.
 
-levers = ["program"]    # search over programs: one build is a campaign of many candidates
+levers = ["program"]    # search over programs: one build is a search of many candidates
 
 [run]
 seed = 0                # everything random derives from it
-effort = 1.0            # work of one campaign
+effort = {effort}          # of one search, of the seconds that body/model.toml gives it
 practice = {practice}            # practice runs of every champion
 samples = 0             # a program's answer is its own text: there is nothing to sample
 screen = {screen}              # practice runs of a candidate before it may knock at the warden's door
@@ -260,6 +302,22 @@ workers = 1
 replicas = 1
 
 {suites}"""
+
+_MODEL = """\
+# The body is program/ beside this file: it answers with its own text, and the grader runs it.
+runtime = "program"
+
+# How it is searched; times and counts at effort 1.0 (upwright.toml).
+[search]
+"""
+_SEARCH = {
+    "paths": "what may change; in files with EVOLVE-BLOCK marks only what is between them",
+    "candidates": "most of one search; 0 lets the clock end it",
+    "seconds": "longest that one search takes",
+    "endpoints": "language models that may propose",
+    "features": "what tells programs apart",
+    "syntax": "the evaluator reads the program's text, so texts that mean the same are not the same",
+}
 
 _CHARTER = """\
 # The charter: what may change, what must never get worse, how sure to be, who has to agree.
