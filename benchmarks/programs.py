@@ -90,6 +90,10 @@ Another number.
 """
 
 
+WHOLE = "```\n" + PROGRAM.replace("    # here", "    x = {number}") + "```\n"
+"""The same edit for those that want the whole program: they ask at ``/whole/v1``."""
+
+
 class _Model(BaseHTTPRequestHandler):
     """Answers every request with the edit; the server's ``numbers`` count."""
 
@@ -97,7 +101,7 @@ class _Model(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        text = REPLY.format(number=next(self.server.numbers))  # type: ignore[attr-defined]
+        text = (WHOLE if self.path.startswith("/whole") else REPLY).format(number=next(self.server.numbers))  # type: ignore[attr-defined]
         self._send(
             {
                 "id": "mock", "object": "chat.completion", "created": 0, "model": "mock",
