@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upwright.agents.change import MOST_TEXT, Offer, changed, folder, offered, parts, tellable, texts_of
+from upwright.agents.change import MOST_TEXT, Offer, changed, folder, offered, parts, scope_of, tellable, texts_of
 from upwright.bodies.store import Store
 from upwright.errors import BodyError, BuildError, CharterError, ProjectError
 from upwright.warden.charter import Charter
@@ -162,3 +163,36 @@ def test_texts_of_a_generation(tmp_path: Path) -> None:
     (body / "model" / "config.json").write_text("{}")
     store = Store(tmp_path / "store")
     assert texts_of(store, store.put_body(body)) == {"prompt.md": "Hi.\n", "program/main.py": "x = 1\n"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "files", "told"),
+    [
+        (("program/",), {"main.py": "x = 2\n", "lib/a.py": "y = 2\n"}, ""),
+        (("program/",), {"data.py": "z = 2\n"}, "program/data.py was changed"),
+        (("program/",), {"lib/new.txt": "new\n"}, "program/lib/new.txt was added"),
+        (("program/main.py",), {"main.py": "x = 2\n"}, ""),
+        (("program/main.py",), {"lib/a.py": "y = 2\n"}, "is not among what may change"),
+        (("program/data.py",), {"data.py": "z = 2\n"}, "program/data.py was changed"),
+    ],
+)
+def test_a_program_s_own_scope_is_kept_too(tmp_path: Path, allowed: Any, files: dict[str, str], told: str) -> None:
+    """Charter and ``[search]`` of its model.toml both have to allow it."""
+    (tmp_path / "model.toml").write_text(
+        'runtime = "program"\n[search]\npaths = ["**/*.py", "!data.py"]\nblocks = false\n'
+    )
+    before = {"program/main.py": "x = 1\n", "program/lib/a.py": "y = 1\n", "program/data.py": "z = 1\n"}
+    offer = Offer(files={f"program/{path}": text for path, text in files.items()})
+    charter = Charter(may_change=allowed)
+    if not told:
+        assert changed(offer, before, charter, tmp_path) == offer.files
+        return
+    with pytest.raises(CharterError, match=told):
+        changed(offer, before, charter, tmp_path)
+
+
+def test_a_program_s_fixed_files_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text('runtime = "program"\n[search]\npaths = ["**", "!data.py"]\n')
+    scope = scope_of(Charter(may_change=("program/", "prompt.md", "model/adapter/")), tmp_path)
+    paths = ("program/main.py", "program/a/b.c", "prompt.md", "program/data.py", "model.toml", "model/adapter/x")
+    assert [scope.allows(path) for path in paths] == [True, True, True, False, False, False]

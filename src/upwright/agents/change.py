@@ -15,6 +15,7 @@ from upwright.bodies.tree import check_path
 from upwright.errors import BodyError, CharterError, ProjectError, StorageError, UpwrightError
 from upwright.evolution.blocks import Scope, outside
 from upwright.evolution.edits import Edit, apply, parse_reply
+from upwright.evolution.settings import is_program, read_search
 from upwright.records import Generation
 from upwright.warden.charter import Charter
 
@@ -96,9 +97,10 @@ def changed(offer: Offer, before: Texts, charter: Charter, root: Path) -> dict[s
     """
     if bool(offer.text) == bool(offer.files):
         raise ProjectError("a change is either whole files or edits", todo="give one of them")
-    after = _edited(offer.text, before, charter) if offer.text else dict(offer.files)
+    scope = scope_of(charter, root)
+    after = _edited(offer.text, before, scope) if offer.text else dict(offer.files)
     new = {path: text for path, text in after.items() if path not in before or before[path] != text}
-    _hold_to_scope(new, before, charter)
+    _hold_to_scope(new, before, charter, scope)
     if not new:
         raise ProjectError("this changes nothing: every text is the champion's already", value=sorted(after))
     size = sum(len((text or "").encode()) for text in new.values())
@@ -108,15 +110,28 @@ def changed(offer: Offer, before: Texts, charter: Charter, root: Path) -> dict[s
     return new
 
 
-def scope_of(charter: Charter) -> Scope:
-    """What may change, as the search over programs understands it: paths inside the body, and in them the marked blocks."""
-    return Scope(tuple(path for path in charter.may_change if not path.startswith("model/")))
+def scope_of(charter: Charter, root: Path) -> Scope:
+    """What may change of the body in ``root``: what the charter allows, and of a program what its own ``[search]`` does.
+
+    Paths are inside the body; in files of a program with EVOLVE-BLOCK marks only what is between them may change.
+    """
+    allowed = tuple(path for path in charter.may_change if not path.startswith("model/"))
+    body = Body(root)
+    if not is_program(body):
+        return Scope(allowed)
+    search = read_search(body)
+    own = [path for path in allowed if path != "program/"]
+    within = [path for path in search.paths if not path.startswith("!")] if "program/" in allowed else []
+    fixed = [path.removeprefix("!") for path in search.paths if path.startswith("!")]
+    return Scope(
+        (*own, *(f"program/{path}" for path in within), *(f"!program/{path}" for path in fixed)), search.blocks
+    )
 
 
-def _edited(text: str, before: Texts, charter: Charter) -> dict[str, str | None]:
+def _edited(text: str, before: Texts, scope: Scope) -> dict[str, str | None]:
     """The parent's texts after the edits."""
     edits = [_inside(edit, before) for edit in parse_reply(text)]
-    after = apply(before, edits, scope_of(charter))
+    after = apply(before, edits, scope)
     return {path: after.get(path) for path in {*before, *after}}
 
 
@@ -126,10 +141,10 @@ def _inside(edit: Edit, before: Texts) -> Edit:
     return replace(edit, path=within) if edit.path not in before and within in before else edit
 
 
-def _hold_to_scope(new: Mapping[str, str | None], before: Texts, charter: Charter) -> None:
+def _hold_to_scope(new: Mapping[str, str | None], before: Texts, charter: Charter, scope: Scope) -> None:
     why = [reason for path in sorted(new) if (reason := _out_of_scope(path, new[path], before, charter))]
     if not why:
-        why = outside(before, _after(before, new), scope_of(charter))
+        why = outside(before, _after(before, new), scope)
     if why:
         allowed = ", ".join(charter.may_change) or "nothing"
         raise CharterError("; ".join(why), todo=f"the charter's may_change allows: {allowed}")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from upwright.agents.change import tellable, texts_of
+from upwright.agents.change import scope_of, tellable, texts_of
 from upwright.agents.fates import Fate, fates
 from upwright.agents.hearing import hearing
 from upwright.bodies.body import Body
@@ -23,6 +23,7 @@ from upwright.engines.base import Engine, Progress
 from upwright.errors import ProjectError
 from upwright.evaluate import evaluate
 from upwright.events import Event
+from upwright.evolution.blocks import Scope
 from upwright.practice import Opened, open_project
 from upwright.project import Project, write_atomic
 from upwright.promote import Door
@@ -169,12 +170,13 @@ def ask(
     measured = project.settings.suites[terms.objective].source.startswith("evaluator:")
     if state is None:
         told = note or "the project is not founded yet: the first run, `upwright tell` or `upwright ask` does that"
-        parts = _parts_of_body(project, terms)
+        parts = _parts_of_body(project, Charter.parse(project.charter_path.read_text()))
         return Outlook("", 0, parts, terms, None, (), 0, (), told, measured)
     parent = state.lineage.champion
     store = Store(project.state / "store")
     texts = texts_of(store, store.get(parent))
-    parts = tuple(_part(path, text, terms) for path, text in texts.items())
+    scope = scope_of(state.charter, store.checkout(parent))
+    parts = tuple(_part(path, text, scope) for path, text in texts.items())
     found = _survey(project, parent)
     if not note and not _complete(found):
         note = "the champion was not evaluated yet: `upwright ask` without --look does that"
@@ -318,21 +320,17 @@ def _clip(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST] + f"… ({len(text) - LONGEST} more characters)"
 
 
-def _part(path: str, text: str, terms: Terms) -> Part:
-    return Part(path, len(text.encode()), _allows(terms.may_change, path), text)
+def _part(path: str, text: str, scope: Scope) -> Part:
+    return Part(path, len(text.encode()), scope.allows(path), text)
 
 
-def _allows(allowed: Sequence[str], path: str) -> bool:
-    return any(path == a or (a.endswith("/") and path.startswith(a)) for a in allowed)
-
-
-def _parts_of_body(project: Project, terms: Terms) -> tuple[Part, ...]:
+def _parts_of_body(project: Project, charter: Charter) -> tuple[Part, ...]:
     """The texts of ``body/``, before the founding."""
-    found = []
+    found, scope = [], scope_of(charter, project.body_path)
     for inside, path in files_of(project.body_path):
         if tellable(inside):
             try:
-                found.append(_part(inside, path.read_bytes().decode(), terms))
+                found.append(_part(inside, path.read_bytes().decode(), scope))
             except UnicodeDecodeError:
                 continue
     return tuple(found)
