@@ -147,6 +147,8 @@ class _Process:
         """
         last: tuple[int, int, str] = (0, 0, "waiting")
         while True:
+            kind: str
+            value: Any
             try:
                 kind, value = self._pipe.recv() if self._pipe.poll(1.0) else ("progress", last)
             except (EOFError, OSError, pickle.UnpicklingError):
