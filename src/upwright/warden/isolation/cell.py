@@ -13,6 +13,7 @@ import resource
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -71,16 +72,20 @@ class Ground:
     memory: int = 0
 
 
-def enter(order: Order, ground: Ground, fds: list[int]) -> NoReturn:
-    """Become the run. ``fds``: printed text, ready, then result, or alarms and listener, or result and alarms."""
+def enter(order: Order, ground: Ground, fds: list[int], counter: int) -> NoReturn:
+    """Become the run.
+
+    ``fds``: printed text, ready, then result, or alarms and listener, or result and alarms. ``counter``: where to send the descriptor on
+    which this run's processes ask for more of them.
+    """
     output, ready, *rest = fds
     try:
         try:
             _separate(order, ground)
             program = _lay_files(order, ground)
-            _redirect(output, keep=[ready, *rest])
+            _redirect(output, keep=[ready, *rest, counter])
             _limit(order, ground)
-            _give_up_rights(order, ground)
+            _give_up_rights(order, ground, counter)
         except BaseException as error:
             os.write(ready, f"{type(error).__name__}: {error}".encode())
             os._exit(1)
@@ -173,16 +178,24 @@ def _limit(order: Order, ground: Ground) -> None:
             os.environ[name] = text
 
 
-def _give_up_rights(order: Order, ground: Ground) -> None:
-    system.no_new_privileges()
-    steps = [ground.seccomp.install]
-    if ground.mode != "namespaces":
+def _give_up_rights(order: Order, ground: Ground, counter: int) -> None:
+    def wall_off_files() -> None:
         readable = [*ground.readable, *([ground.folder] if ground.folder else [])]
         writable = [order.root, "/dev/null", *(["/dev/shm"] if order.role == "evaluator" else [])]  # for its locks
-        steps.insert(0, lambda: system.landlock(readable, writable))
+        system.landlock(readable, writable)
+
+    def filter_calls() -> None:
+        with socket.socket(fileno=counter) as way:
+            listener = ground.seccomp.install()
+            socket.send_fds(way, [b"C"], [listener])
+            os.close(listener)
+
+    steps: list[Callable[[], None]] = [system.no_new_privileges]
     if ground.mode == "namespaces" or os.geteuid() == 0:
-        steps.insert(0, system.drop_capabilities)
-    for step in steps:
+        steps.append(system.drop_capabilities)
+    if ground.mode != "namespaces":
+        steps.append(wall_off_files)
+    for step in [*steps, filter_calls]:
         try:
             step()
         except OSError:

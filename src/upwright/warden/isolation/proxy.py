@@ -115,7 +115,7 @@ def _error(kind: str, text: str, trace: str) -> BaseException:
         and issubclass(found, Exception)
         and not issubclass(found, UnicodeError | ExceptionGroup)
     ):
-        error = found(text)
+        error = found(text) if text else found()
     else:
         error = CandidateError(f"{kind}: {text}")
     error.add_note(f"In the candidate:\n{trace}")

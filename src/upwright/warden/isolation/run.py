@@ -64,8 +64,8 @@ class Run:
 
     @property
     def ready(self) -> bool:
-        """Whether foreign code may have run."""
-        return any(side.is_ready for side in self.sides.values())
+        """Whether code of the candidate may have run."""
+        return any(side.is_ready for role, side in self.sides.items() if role != "evaluator")
 
     def go(self, orders: Mapping[str, dict[str, Any]], listener: int) -> Ran:
         """Run to the end. ``orders``: for each cell; ``listener``: the candidate's end of the socket, -1 in one cell."""
@@ -192,7 +192,7 @@ class Run:
     def _stop(self) -> None:
         """Kill both cells' runs, hear their last alarms; after anything but success, wait until no process is left."""
         assert self.end is not None
-        for side in self.sides.values():
+        for role, side in self.sides.items():
             try:
                 side.cell.kill()
                 heard = False
@@ -200,6 +200,8 @@ class Run:
                 while side.cell.pending and not (heard and self.end.ending is Ending.OK):
                     told, _ = side.cell.read(until - time.monotonic())
                     heard = heard or "group" not in told
+                    if told.get("limit") and self.end.ending is not Ending.TIMEOUT:
+                        self.end = _over(told["limit"], role, self.limits)  # passed in the last moment, but passed
                     for text in told.get("alarms", ()):
                         self._alarm(str(text))
             except (OSError, EOFError) as error:
@@ -247,6 +249,7 @@ def _result(head: bytes, value: bytes, alarm: Callable[[str], None]) -> _End:
 
 
 def _over(limit: str, role: str, limits: Limits) -> _End:
+    role = "program" if role == "both" else role
     if limit == "memory":
         return _End(Ending.MEMORY, f"the {role} used more than {limits.memory_mb} MB")
     if limit == "processes":

@@ -5,7 +5,10 @@ Used by a cell's own processes before they run foreign code. Constants are from 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
+import fcntl
 import os
 import platform
 import struct
@@ -25,7 +28,14 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
     1 << 18,
 )
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 1, 4, 38, 47, 4
+(
+    _PR_SET_PDEATHSIG,
+    _PR_SET_DUMPABLE,
+    _PR_SET_CHILD_SUBREAPER,
+    _PR_SET_NO_NEW_PRIVS,
+    _PR_CAP_AMBIENT,
+    _PR_CAP_AMBIENT_CLEAR_ALL,
+) = 1, 4, 36, 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -71,6 +81,11 @@ def hide_memory(hidden: bool = True) -> None:
 def end_with_parent() -> None:
     """This process is killed when the one that forked it ends."""
     prctl(_PR_SET_PDEATHSIG, 9)
+
+
+def adopt_orphans() -> None:
+    """Descendants whose parents end become children of this process."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def no_new_privileges() -> None:
@@ -139,7 +154,8 @@ def _allow_beneath(ruleset: int, path: str, access: int) -> None:
 
 # seccomp: a filter in classic BPF.
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
-_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+_ALLOW, _ERRNO, _KILL, _NOTIFY = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
+_NEW_LISTENER, _NOTIFY_RECEIVE, _NOTIFY_SEND, _CLONE_THREAD = 8, 0xC0502100, 0xC0182101, 0x10000
 _EPERM, _ENOSYS, _EAFNOSUPPORT, _PRETEND = 1, 38, 97, 0
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _AF_UNIX, _SOCK_DGRAM, _TIOCSTI, _TIOCLINUX = 1, 2, 0x5412, 0x541C
@@ -184,6 +200,7 @@ _SELF_ONLY: dict[str, tuple[int, int]] = {
     "prlimit64": (302, 261), "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118), "sched_setattr": (314, 274),
 }  # fmt: skip
+_SECCOMP, _FORKS = (317, 277), (57, 58)
 _CLONE, _CLONE3, _SOCKET, _CONNECT, _IOCTL = (56, 220), (435, 435), (41, 198), (42, 203), (16, 29)
 
 
@@ -195,9 +212,10 @@ class Filter:
         shared: mounts and process numbers are shared with the host (no namespaces): pretend to change groups,
             modes and owners, without doing it, so that the run's process group cannot be left.
         connect: whether sockets may be connected by path.
+        counted: every new process has to be allowed by whoever holds the descriptor that :meth:`install` gives (:func:`asked_for`).
     """
 
-    def __init__(self, *, last: bool, shared: bool = False, connect: bool = True) -> None:
+    def __init__(self, *, last: bool, shared: bool = False, connect: bool = True, counted: bool = False) -> None:
         machine = platform.machine()
         which = list(_ARCH).index(machine)
         steps = [_op(_LOAD, 4), _op(_JUMP_EQUAL, _ARCH[machine], 1, 0), _op(_RETURN, _KILL), _op(_LOAD, 0)]
@@ -218,15 +236,38 @@ class Filter:
         if shared and last:
             datagram = [_op(_AND, 0xF), _op(_JUMP_EQUAL, _SOCK_DGRAM, 0, 1), _op(_RETURN, _ERRNO | _EPERM)]
             steps += _on_argument(_SOCKET[which], 1, datagram)
+        if counted:
+            ask = _op(_RETURN, _NOTIFY)
+            steps += _on_argument(_CLONE[which], 0, [_op(_JUMP_ANY_BIT, _CLONE_THREAD, 1, 0), ask])
+            steps += [step for n in _FORKS if which == 0 for step in (_op(_JUMP_EQUAL, n, 0, 1), ask)]
         steps.append(_op(_RETURN, _ALLOW))
+        self._flags, self._call = _NEW_LISTENER if counted else 0, _SECCOMP[which]
         self._code = ctypes.create_string_buffer(b"".join(steps))
         self._program = _Program(len(steps), ctypes.cast(self._code, ctypes.c_void_p))
 
-    def install(self) -> None:
-        """On this process, and on all that it starts; for good."""
+    def install(self) -> int:
+        """On this process, and on all that it starts; for good. Gives a descriptor, if it is ``counted``."""
         no_new_privileges()
-        done = _libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(self._program), ctypes.c_ulong(0), ctypes.c_ulong(0))
-        _checked(done, "seccomp")
+        done = _libc.syscall(self._call, ctypes.c_uint(1), ctypes.c_uint(self._flags), ctypes.byref(self._program))
+        return _checked(int(done), "seccomp")
+
+
+def asked_for(listener: int) -> bytes:
+    """Who asks for another process; nothing when that one is gone."""
+    asked = bytearray(80)
+    try:
+        fcntl.ioctl(listener, _NOTIFY_RECEIVE, asked)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINTR):
+            raise
+        return b""
+    return bytes(asked[:8])
+
+
+def granted(listener: int, who: bytes) -> None:
+    """Let them have it."""
+    with contextlib.suppress(FileNotFoundError):
+        fcntl.ioctl(listener, _NOTIFY_SEND, struct.pack("=8sqiI", who, 0, 0, 1))
 
 
 def _on_arguments(which: int) -> list[bytes]:

@@ -8,22 +8,21 @@ when the pool closes its socket or the pool's process ends, however that happens
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import os
 import select
 import signal
 import socket
-import struct
 import sys
+import time
 from importlib.machinery import SourceFileLoader
 from typing import Any, NoReturn
 
 from . import cell, post, system, tripwire
 from .meter import Meter
+from .planting import Bait
 
-_IN_ACCESS, _IN_OPEN = 0x1, 0x20
 MOST_COMPILED = 300
 TICK = 0.025
 """Seconds between two looks at what a run uses."""
@@ -46,12 +45,15 @@ def main(address: str) -> NoReturn:
     except BaseException as error:
         post.send(link, {"failed": f"{type(error).__name__}: {error}"})
         os._exit(1)
-    zygote.serve()
-    os._exit(0)
+    try:
+        zygote.serve()
+    finally:
+        zygote.kill()
+        os._exit(0)
 
 
 def _own_process_space() -> None:
-    """Go on as process 1 of a new process space; what is left behind waits and passes the ending on."""
+    """Go on as process 1 of a new process space; what is left behind waits for its end."""
     system.unshare(system.NEWPID)
     pid = os.fork()
     if pid:
@@ -59,150 +61,156 @@ def _own_process_space() -> None:
         os.waitpid(pid, 0)
         os._exit(0)
     system.unshare(system.NEWNS)
-    hard = system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC
-    system.mount("proc", "/proc", "proc", hard)
+    system.mount("proc", "/proc", "proc", system.MS_NOSUID | system.MS_NODEV | system.MS_NOEXEC)
 
 
 class Zygote:
-    """Forks runs, one at a time, and watches them."""
+    """Forks runs, one at a time, and watches them.
+
+    Attributes:
+        number, pid: of the run under way; 0 when there is none. ``ended``: descriptor of its first process.
+        limit: the limit that it passed.
+        counter: where the run asks for every new process.
+    """
 
     def __init__(self, link: socket.socket, hello: dict[str, Any], owner: int) -> None:
-        self.link, self.mode, self.owner = link, str(hello["mode"]), owner
-        self.watch, self.names = _plant(hello["home"], hello["bait"], self.mode)
-        if self.mode == "namespaces":
+        self.link, self.owner = link, owner
+        self.private, self.role = hello["mode"] == "namespaces", str(hello["role"])
+        self.bait = Bait(hello["home"], hello["bait"], hello["mode"])
+        if self.private:
             self.space = os.open("/proc/self/ns/pid", os.O_RDONLY)
         else:
-            system.prctl(36, 1)  # orphans of a run become ours
+            system.adopt_orphans()
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # where memory runs out, this goes first
+            file.write("1000")  # where the machine's memory runs out, this goes first
         sys.dont_write_bytecode = True
         for name in hello["imports"]:
             importlib.import_module(name)
-        if hello["role"] != "candidate":
+        if self.role != "candidate":
             importlib.import_module(f".harness.{hello['harness']}", __package__)
             _compile_ahead(hello["folder"])
         tripwire.home, tripwire.forbidden = hello["home"], tuple(hello["forbidden"])
-        private = self.mode == "namespaces"
-        self.meter = Meter(own_space=private)
-        last = system.Filter(last=True, shared=not private, connect=private or hello["role"] == "evaluator")
+        connect = self.private or self.role == "evaluator"
+        last = system.Filter(last=True, shared=not self.private, connect=connect, counted=True)
+        self.meter = Meter(own_space=self.private, ours=1 if self.role == "candidate" else 0)  # the acceptor
         self.ground = cell.Ground(
-            self.mode, hello["folder"], hello["home"], tuple(hello["readable"]), last, 4, self.meter.data
+            hello["mode"], hello["folder"], hello["home"], tuple(hello["readable"]), last, 4, self.meter.data
         )
         with contextlib.suppress(OSError):
             system.Filter(last=False).install()
-        self.run, self.pid, self.ended, self.limit = 0, 0, -1, ""
-        self.ours = 1 if hello["role"] == "candidate" else 0  # the acceptor
+        self.number, self.pid, self.ended, self.counter, self.limit = 0, 0, -1, -1, ""
         self.limits: dict[str, Any] = {}
+        self.poll = select.poll()
+        for fd in (link.fileno(), owner):
+            self.poll.register(fd, select.POLLIN)
         gc.collect()
         gc.freeze()
         post.send(link, {"ready": True}, [os.pidfd_open(os.getpid())])
 
     def serve(self) -> None:
         """Until the pool is gone."""
-        poll = select.poll()
-        for fd in (self.link.fileno(), self.owner):
-            poll.register(fd, select.POLLIN)
+        look = 0.0
         while True:
-            events = [fd for fd, _ in poll.poll(TICK * 1000 if self.pid else None)]
+            events = dict(self.poll.poll(TICK * 1000 if self.pid else None))
             if self.owner in events:
-                break
+                return
             if self.link.fileno() in events:
                 try:
-                    asked, fds = post.receive(self.link)
+                    self._heard(*post.receive(self.link))
                 except (EOFError, OSError):
-                    break
-                if asked["do"] == "run":
-                    self._begin(asked["order"], fds)
-                    poll.register(self.ended, select.POLLIN)
-                elif asked["do"] == "kill" and asked["number"] == self.run and self.pid:
-                    self._kill()
-            elif self.pid and not events:
-                self.limit = self.meter.over(self.pid, self.limits, self.ours)
-                if self.limit:
-                    self._kill()
+                    return
+                look = time.monotonic() + TICK
+            if self.counter in events:
+                self._count(events[self.counter])
+            if self.pid and not self.limit and time.monotonic() >= look:
+                self._over(self.meter.over(self.pid, self.limits))
+                look = time.monotonic() + TICK
             if self.pid and select.select([self.ended], [], [], 0)[0]:
-                poll.unregister(self.ended)
                 self._finish()
-        if self.pid:
-            self._kill()
 
-    def _begin(self, raw: dict[str, Any], fds: list[int]) -> None:
-        order = cell.Order(**raw)
-        self._opened()
-        if self.mode == "namespaces":
+    def _heard(self, asked: dict[str, Any], fds: list[int]) -> None:
+        if asked["do"] == "run":
+            self._begin(cell.Order(**asked["order"]), fds)
+        elif asked["do"] == "kill" and asked["number"] == self.number and self.pid:
+            self.kill()
+            self._tell_killed()
+
+    def _begin(self, order: cell.Order, fds: list[int]) -> None:
+        self.bait.taken()
+        ours, theirs = socket.socketpair()
+        if self.private:
             system.unshare(system.NEWPID)
         tripwire.allowed = (order.root, "/dev")
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            cell.enter(order, self.ground, fds)
-        if self.mode == "namespaces":
+            cell.enter(order, self.ground, fds, theirs.detach())
+        if self.private:
             system.setns(self.space, system.NEWPID)
         for fd in fds:
             os.close(fd)
-        self.run, self.pid, self.ended, self.limit = order.number, pid, os.pidfd_open(pid), ""
+        self.number, self.pid, self.ended, self.limit = order.number, pid, os.pidfd_open(pid), ""
         self.limits = order.limits
-        if self.mode != "namespaces":
+        self.poll.register(self.ended, select.POLLIN)
+        self.meter.begin()
+        if not self.private:
             post.send(self.link, {"group": pid})
+        theirs.close()
+        with ours, contextlib.suppress(OSError):
+            _, listeners, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            if listeners:
+                self.counter = listeners[0]
+                self.poll.register(self.counter, select.POLLIN)
 
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-        self._kill_group()
-        with contextlib.suppress(OSError):
-            post.send(self.link, {"killed": self.run, "alarms": self._opened(), "limit": self.limit})
+    def _count(self, event: int) -> None:
+        """Somebody in the run asks for another process. One too many ends the run."""
+        if not event & select.POLLIN:
+            self.poll.unregister(self.counter)
+            return
+        who = system.asked_for(self.counter)
+        if self.meter.may_fork(self.pid, self.limits):
+            system.granted(self.counter, who)
+        else:
+            self._over("processes")
+
+    def _over(self, limit: str) -> None:
+        if limit and not self.limit:
+            self.limit = limit
+            self.kill()
+            self._tell_killed()
+
+    def kill(self) -> None:
+        """Kill the run, if there is one, all of it."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._kill_group()
 
     def _kill_group(self) -> None:
-        if self.mode != "namespaces":
+        if not self.private:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
+    def _tell_killed(self) -> None:
+        post.send(self.link, {"killed": self.number, "alarms": self.bait.taken(), "limit": self.limit})
+
     def _finish(self) -> None:
+        self.poll.unregister(self.ended)
         self._kill_group()
         _, status = os.waitpid(self.pid, 0)
-        if self.mode != "namespaces":
+        if not self.private:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, 0):
                     continue
+        if self.counter >= 0:
+            with contextlib.suppress(KeyError):
+                self.poll.unregister(self.counter)
+            os.close(self.counter)
+            self.counter = -1
         os.close(self.ended)
-        told = {"ended": self.run, "status": status, "limit": self.limit, "alarms": self._opened()}
         self.pid = 0
+        told = {"ended": self.number, "status": status, "limit": self.limit, "alarms": self.bait.taken()}
         post.send(self.link, told)
-
-    def _opened(self) -> list[str]:
-        """Planted files that were opened since the last look."""
-        if self.watch < 0:
-            return []
-        found: list[str] = []
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self.watch, 65536):
-                at = 0
-                while at < len(data):
-                    which, _, _, length = struct.unpack_from("=iIII", data, at)
-                    at += 16 + length
-                    found.append(f"planted credentials were read: {self.names.get(which, '?')}")
-        return list(dict.fromkeys(found))
-
-
-def _plant(home: str, bait: dict[str, str], mode: str) -> tuple[int, dict[int, str]]:
-    """Write false credentials below ``home`` and watch them: whoever opens one, in whatever language, is noticed."""
-    if mode == "namespaces":
-        system.mount("tmpfs", home, "tmpfs", system.MS_NOSUID | system.MS_NODEV, "mode=755,size=1m")
-    for path, text in bait.items():
-        where = os.path.join(home, path)
-        os.makedirs(os.path.dirname(where), exist_ok=True)
-        with open(where, "w") as file:
-            file.write(text)
-    if mode == "namespaces":
-        flags = system.MS_REMOUNT | system.MS_BIND | system.MS_RDONLY | system.MS_NOSUID | system.MS_NODEV
-        system.mount("none", home, None, flags)
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
-    names = {}
-    for path in bait if fd >= 0 else ():
-        which = libc.inotify_add_watch(fd, os.path.join(home, path).encode(), _IN_OPEN | _IN_ACCESS)
-        names[int(which)] = f"~/{path}"
-    return fd, names
 
 
 def _compile_ahead(folder: str) -> None:
