@@ -219,6 +219,36 @@ def test_several_networks_vote(tmp_path: Path, trainer: FakeTrain) -> None:
     assert any("3 answers of 3 networks" in d.check for d in parse_data(data))
 
 
+def test_a_toehold_at_the_next_difficulty_is_trained_on_before_it_is_taken_up(tmp_path: Path) -> None:
+    """At 94 % the next difficulty is below the reach; its agreed answers alone bring it above, and only then does it count."""
+    parent = pupil(tmp_path / "p")
+    built = build(tmp_path, parent, reach=0.97, toehold=0.5, rounds=4, patience=0)
+    rounds = built.note["rounds"]
+    kinds = [r["difficulties"] for r in rounds]
+    first, second = LABELLED + 1, LABELLED + 2
+    toehold = "a toehold at the next"
+    assert kinds == [toehold, f"{first} to {first}", toehold, f"{second} to {second}"]
+    assert all(r["labels"] for r in rounds)
+    assert built.note["hardest learned, by its own agreement"] == LABELLED + 2
+    without = build(tmp_path / "without", parent, reach=0.97, rounds=4, patience=0)
+    assert without.note["hardest learned, by its own agreement"] == LABELLED, "without it nothing can be added"
+
+
+def test_a_toehold_that_brings_nothing_ends_by_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Idle(FakeTrain):
+        """Learns what has labels from outside, and nothing else."""
+
+        def __call__(self, model: Path, rows: Any, recipe: Training, scratch: Path, seed: int, step: Any) -> Any:
+            return super().__call__(
+                model, [r for r in rows if r.source != "newest"] or rows, recipe, scratch, seed, step
+            )
+
+    monkeypatch.setattr(_rounds, "train", Idle())
+    built = build(tmp_path, pupil(tmp_path / "p"), reach=0.999, toehold=0.5, rounds=6, patience=1)
+    assert len(built.note["rounds"]) < 6
+    assert "below 100%" in built.note["ended"]
+
+
 # ---- the truth is out of reach ------------------------------------------------------------------
 
 

@@ -25,6 +25,8 @@ class Curriculum:
         temperature: of the samples, where there are several.
         look: problems by which agreement on a difficulty is judged.
         reach: mean vote share, in (0, 1], that a difficulty needs before it is added.
+        toehold: mean vote share, in (0, 1], from which the agreed answers of the next difficulty are trained on although it is not yet
+            added; those rounds go on for as long as agreement there rises. 1 is never.
         share: vote share, in (0, 1], that a label needs.
         probe: labelled problems that are never trained on; the gold probe.
         anchors: agreed answers of each round that are never trained on, and should stay what they were.
@@ -44,6 +46,7 @@ class Curriculum:
     temperature: float = 1.0
     look: int = 64
     reach: float = 0.9
+    toehold: float = 1.0
     share: float = 1.0
     probe: int = 64
     anchors: int = 16
@@ -67,7 +70,7 @@ class Curriculum:
         for name in ("first_steps", "patience", "temperature"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is at least 0 (got {getattr(self, name)!r})")
-        for name in ("reach", "share", "rate"):
+        for name in ("reach", "toehold", "share", "rate"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is more than 0 and at most 1 (got {getattr(self, name)!r})")
         if not 0 < self.newest < 1:

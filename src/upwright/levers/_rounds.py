@@ -41,7 +41,7 @@ class Round:
     """One line of ``model/rounds.jsonl``.
 
     Attributes:
-        first, last: the difficulties that it added; 0 and 0 where it only trained on what there was.
+        first, last: the difficulties that it added; 0 and 0 where it only trained on what there was, or had no more than a toehold.
         agree: mean vote share on each of them before it, easiest first, then on the one that was not added, if one was looked at.
         labels: trained on; ``anchors``: held back; ``refused``: labels that were not taken, by reason.
         before, after: how the networks did before and after its training.
@@ -88,9 +88,10 @@ class School:
 
 
 class _Labelled(msgspec.Struct, frozen=True):
-    """``labels.json``: what a round was given."""
+    """``labels.json``: what a round was given. ``added`` is false where its one difficulty has no more than a toehold."""
 
     levels: tuple[int, ...]
+    added: bool
     agree: tuple[float, ...]
     labels: list[Datum]
     anchors: list[Datum]
@@ -128,7 +129,7 @@ class Rounds:
             school.rounds.append(done)
             if done.undone:
                 return f"round {done.number} was undone: {done.undone}"
-            idle = 0 if done.last else idle + 1
+            idle = 0 if done.last or _rises(done) else idle + 1
             if idle > self.plan.patience:
                 return (
                     f"agreement on difficulty {school.top + 1} is {done.agree[-1]:.0%}, below {self.plan.reach:.0%}, "
@@ -211,7 +212,7 @@ class Rounds:
         after = replace(school, voters=[t.model for t in trained], anchors=[*school.anchors, *given.anchors])
         self.measure(after)
         now = Health(agreement(self._polled(after.voters, looks, number)), after.kept, after.gold)
-        ends = (given.levels[0], given.levels[-1]) if given.levels else (0, 0)
+        ends = (given.levels[0], given.levels[-1]) if given.added else (0, 0)
         done = Round(
             number, *ends, given.agree, len(given.labels), new, given.refused, before, now,
             sum(t.steps for t in trained), sum(t.tokens for t in trained), trained[0].losses, avalanche(before, now),
@@ -232,14 +233,17 @@ class Rounds:
             if shares[-1] < plan.reach:
                 break
             levels.append(level)
+        added = bool(levels)
+        if not added and plan.toehold <= shares[-1] < 1:
+            levels = [school.top + 1]
         each = -(-plan.problems // max(1, len(levels)))
         problems = [p for level in levels for p in self._problems(level, each, number, "label")]
         ballots = self._polled(school.voters, problems, number)
         taken = data(ballots, self.by, self.skill, number, plan)
-        spread = taken[:: max(1, len(taken) // plan.anchors)][: plan.anchors] if levels else []
+        spread = taken[:: max(1, len(taken) // plan.anchors)][: plan.anchors] if added else []
         held = {datum.input for datum in spread}
         rest = [datum for datum in taken if datum.input not in held]
-        found = _Labelled(tuple(levels), tuple(shares), rest, spread, dict(refused(ballots)))
+        found = _Labelled(tuple(levels), added, tuple(shares), rest, spread, dict(refused(ballots)))
         keep(path, found)
         return found
 
@@ -290,6 +294,12 @@ class Rounds:
         return [school.rows[d.input, d.answer] for d in found]
 
 
+def _rises(done: Round) -> bool:
+    """Whether a round with a toehold at the next difficulty brought agreement there up."""
+    (was, n), (now, m) = done.before.agree, done.after.agree
+    return bool(done.labels and n and m) and now / m > was / n
+
+
 def _lesson(parent: Body, datum: Datum) -> Lesson:
     return bare_lesson(parent, datum.input, datum.answer)
 
@@ -311,7 +321,11 @@ def told(rounds: Sequence[Round]) -> list[dict[str, Any]]:
     return [
         {
             "round": r.number,
-            "difficulties": f"{r.first} to {r.last}" if r.last else "none added",
+            "difficulties": f"{r.first} to {r.last}"
+            if r.last
+            else "a toehold at the next"
+            if r.labels
+            else "none added",
             "agreement before": list(r.agree),
             "labels": r.labels,
             "refused": r.refused,
