@@ -238,7 +238,7 @@ def test_a_toehold_that_brings_nothing_ends_by_patience(tmp_path: Path, monkeypa
     class Idle(FakeTrain):
         """Learns what has labels from outside, and nothing else."""
 
-        def __call__(self, model: Path, rows: Any, recipe: Training, scratch: Path, seed: int, step: Any) -> Any:
+        def __call__(self, model: Path, rows: Any, recipe: Any, scratch: Path, seed: int, step: Any) -> Any:
             return super().__call__(
                 model, [r for r in rows if r.source != "newest"] or rows, recipe, scratch, seed, step
             )
