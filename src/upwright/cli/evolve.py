@@ -54,7 +54,7 @@ def evolve(
     ] = None,
     minutes: Annotated[float, typer.Option(min=0, metavar="M", help="End after M minutes.")] = 15.0,
     candidates: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Try N candidates in each search, at most.")
+        int | None, typer.Option(min=1, metavar="N", help="End after N candidates, or after --minutes.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -159,16 +159,17 @@ def _found(project: Project, waiver: str) -> None:
 
 
 def _improve(project: Project, wish: Wish, as_json: bool) -> Lineage:
-    from upwright.cli.display import Display
+    from upwright.cli.evolving import Telling
+    from upwright.evolving import rounds
     from upwright.limits import Limits
     from upwright.loop import run
 
-    limits = Limits(minutes=wish.minutes)
+    limits = Limits(minutes=wish.minutes, rounds=rounds(project, wish.candidates))
     if as_json:
         from upwright.records import to_json
 
         return run(project, limits=limits, on_event=lambda event: _line(to_json(event)))
-    display = Display(project, console(wrap=True))
+    display = Telling(project, console(wrap=True))
     with display if display.console.is_terminal else nullcontext():
         heard: Callable[[Any], None] = display
         return run(project, limits=limits, on_event=heard)

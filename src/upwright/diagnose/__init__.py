@@ -81,7 +81,8 @@ def _weakness(
     levers: Sequence[str],
     tasks: Mapping[str, Task],
 ) -> Weakness:
-    kinds = errors.shares(tasks, own) if tasks else errors.cut_off(own)
+    program = bool(own) and all(_is_run(tasks.get(o.task_id)) for o in own)
+    kinds = {} if program else errors.shares(tasks, own) if tasks else errors.cut_off(own)
     room = headroom.headroom([samples[o.task_id] for o in own if o.task_id in samples])
     found = remedies.causes(kinds, row.rate, room)
     order = remedies.ranked(found, levers)
@@ -94,8 +95,17 @@ def _weakness(
         errors=kinds,
         headroom=room,
         levers=order,
-        sentence=_sentence(row, kinds, room, found, order),
+        sentence=_sentence_of_runs(row) if program else _sentence(row, kinds, room, found, order),
     )
+
+
+def _is_run(task: Task | None) -> bool:
+    """Whether a task is a run of a program: its answer is no text that could be wrong in kind."""
+    return task is not None and task.scorer.get("kind") == "program"
+
+
+def _sentence_of_runs(row: SkillRow) -> str:
+    return f"{row.skill}: the program scores {row.rate:.3f} on practice ({row.tasks} run{'s' * (row.tasks != 1)})."
 
 
 def _sentence(

@@ -21,7 +21,7 @@ from typing import Literal
 
 from upwright.errors import BodyError
 from upwright.evolution import history
-from upwright.evolution.archive import Archive, Run
+from upwright.evolution.archive import Archive, Run, Waiting
 from upwright.evolution.bandit import Bandit
 from upwright.evolution.blocks import Scope, outside
 from upwright.evolution.elites import Rule
@@ -133,9 +133,10 @@ class Campaign:
             archive, setup.axes, self._novelty.marks(origin), Rule(setup.exact, setup.checks), setup.islands
         )
         self._alarms: list[str] = []
+        self._best_told = (-1, "")
         self._runs: dict[int, dict[int, Run]] = {}
         self._futures: dict[Future[Judged], tuple[int, int, int]] = {}
-        self._under_way: deque[int] = deque()
+        self._under_way: deque[Waiting] = deque()
         self._seconds: dict[int, float] = {}
         self._steps = self._fruitless = 0
         self._executor: ThreadPoolExecutor | None = None
@@ -149,9 +150,9 @@ class Campaign:
             return known
         draft = Draft(program, "", note)
         with self.archive.together():
-            number = self.archive.add(draft, self._novelty.marks(program), self._steps % self.setup.islands, ())
-        self._under_way.append(number)
-        return number
+            one = self.archive.add(draft, self._novelty.marks(program), self._steps % self.setup.islands, ())
+        self._under_way.append(one)
+        return one.number
 
     def run(self, candidates: int | None = None, seconds: float | None = None) -> Found:
         """Search until there are so many candidates of all time, or for so long, whichever ends first.
@@ -183,13 +184,13 @@ class Campaign:
         for past in history.past(self.archive):
             if past.draft.proposer in self._proposers:
                 self._proposers[past.draft.proposer].told(past.draft, past.result)
-        for number in self.archive.open():
-            self._under_way.append(number)
-            self._runs[number] = self.archive.runs(number)
+        for one in self.archive.open():
+            self._under_way.append(one)
+            self._runs[one.number] = self.archive.runs(one.number)
 
     def _search(self, most: int | None, ends: float | None) -> str:
-        for number in self._under_way:
-            self._measure(number, 1)
+        for one in self._under_way:
+            self._measure(one, 1)
         while True:
             if ends is not None and time.monotonic() >= ends:
                 return "the time is over"
@@ -210,20 +211,25 @@ class Campaign:
         return len(self._under_way) <= self.setup.ahead - self.setup.batch
 
     def _told(self) -> str:
-        best = self._placing.best
-        said = "no score yet" if best is None else f"best {best.mean:.6f} (candidate {self.archive.best})"
-        return f"{self.archive.placed} candidates, {said}"
+        number = self._placing.number
+        if number is None:
+            return f"{self.archive.placed} candidates, no score yet"
+        if self._best_told[0] != number:
+            found = self.archive.get(number).metrics.get(self.setup.metric)
+            said = "a score" if found is None else f"{self.setup.metric} {found:.6g}"
+            self._best_told = number, f"best {said} on practice (candidate {number})"
+        return f"{self.archive.placed} candidates, {self._best_told[1]}"
 
-    def _measure(self, number: int, runs: int) -> None:
+    def _measure(self, one: Waiting, runs: int) -> None:
         """See to it that the candidate's first so many runs are measured or under way."""
         assert self._executor is not None
-        have = self._runs.setdefault(number, {})
-        under_way = {run for one, run, _ in self._futures.values() if one == number}
+        have = self._runs.setdefault(one.number, {})
+        under_way = {run for number, run, _ in self._futures.values() if number == one.number}
         for run in range(runs):
             if run not in have and run not in under_way:
-                seed = self._seeds(number, run)
-                future = self._executor.submit(self._judge, self.archive.get(number).program, seed)
-                self._futures[future] = number, run, seed
+                seed = self._seeds(one.number, run)
+                future = self._executor.submit(self._judge, one.draft.program, seed)
+                self._futures[future] = one.number, run, seed
 
     def _await(self, ends: float | None) -> None:
         """Wait for measurements, and write down those that have come in."""
@@ -249,7 +255,7 @@ class Campaign:
         clock = time.monotonic()
         drafts = list(self._proposers[name].propose(brief))[: brief.n]
         each = (time.monotonic() - clock) / max(1, len(drafts))
-        taken: list[int] = []
+        taken: list[Waiting] = []
         refused: list[tuple[Draft, str, str]] = []
         with self.archive.together():
             for draft in drafts:
@@ -267,15 +273,15 @@ class Campaign:
         for draft, kind, why in refused:
             self._remember(kind, why, draft.note, brief.parent.digest)
             self._proposers[name].told(draft, Result(None, {}, why))
-        for number in taken:
-            self._seconds[number] = each
-            self._under_way.append(number)
-            self._measure(number, 1)
+        for one in taken:
+            self._seconds[one.number] = each
+            self._under_way.append(one)
+            self._measure(one, 1)
 
     def _brief(self, step: int, island: int, n: int) -> Brief:
         archive, setup = self.archive, self.setup
         rng = random.Random(derive_seed(setup.seed, "ask", step))
-        best = archive.best
+        best = self._placing.number
         parent = archive.get(choose(archive.elites(island), archive.tally, best or 0, rng))
         elites = {number for i in range(setup.islands) for _, number in archive.elites(i)}
         others = sorted(elites - {parent.number, best})
@@ -313,19 +319,19 @@ class Campaign:
 
     # ---- placing -----------------------------------------------------------------------------
 
-    def _settle(self, number: int) -> bool:
+    def _settle(self, one: Waiting) -> bool:
         """Place a candidate, or see to the measurements that it needs first; whether it was placed."""
+        number, draft = one.number, one.draft
         have = self._runs[number]
         runs = [have[run] for run in takewhile(have.__contains__, count())]
         if not runs:
             return False
-        decision = self._placing.decide(number, runs)
+        decision = self._placing.decide(one, runs)
         if decision.wants > len(runs):
-            self._measure(number, decision.wants)
+            self._measure(one, decision.wants)
             return False
-        draft = self.archive.draft(number)
         with self.archive.together():
-            placed = self._placing.place(number, decision)
+            placed = self._placing.place(one, decision)
             spent = self._seconds.pop(number, 0.0) + placed.seconds
             if draft.proposer:
                 self._bandit.learn(draft.proposer, decision.gain, spent)

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from upwright.bodies.body import Body
 from upwright.errors import ProjectError, TaskError
+from upwright.evolution.settings import read_search
 from upwright.evolving import trials
 from upwright.evolving.config import Config, read_config
 from upwright.evolving.files import Sources, gather
@@ -27,7 +29,7 @@ from upwright.warden.evaluator_spec import EvaluatorSpec
 from upwright.warden.evaluator_spec import Scale as SpecScale
 from upwright.warden.isolation import Limits
 
-__all__ = ["Wish", "begin", "signed", "waived"]
+__all__ = ["Wish", "begin", "rounds", "signed", "waived"]
 
 Say = Callable[[str], None]
 """Told what is found out, a sentence each."""
@@ -46,6 +48,7 @@ class Wish:
         waiver: who accepts that no isolation may hold here; empty for nobody.
         allow: paths inside a folder that may change; empty for all that the evaluator is not.
         protect: metrics that must not get worse, ``NAME`` or ``NAME:min``.
+        candidates: most of them, ``None`` for as many as there is time for.
         seconds: after which one run is ended; ``None`` to find out.
     """
 
@@ -102,6 +105,24 @@ def begin(wish: Wish, say: Say = lambda told: None, judge_of: JudgeOf | None = N
         lay_out(sources, folder)
         design = _tried(wish, sources, config, folder, say, judge_of or isolated)
         return write(target, design, folder)
+
+
+def rounds(project: Project, candidates: int | None) -> int | None:
+    """Searches of a project in which so many candidates are tried; ``None`` where the clock ends them.
+
+    Raises:
+        ProjectError: the project's searches are not counted in candidates.
+    """
+    if candidates is None:
+        return None
+    each = round(read_search(Body(project.body_path)).candidates * project.settings.run.effort)
+    if not each:
+        raise ProjectError(
+            "this project's searches end by the clock",
+            value=f"--candidates {candidates}",
+            todo="leave out --candidates",
+        )
+    return max(1, round(candidates / each))
 
 
 def signed(project: Project) -> str:

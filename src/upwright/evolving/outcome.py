@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upwright.lines import Lineage
-from upwright.metrics import Metric, number, numbers
+from upwright.metrics import number, numbers
 from upwright.project import Project
-from upwright.web.programs import Search, gather_search, objective
+from upwright.web.programs import gather_search, named, objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ def outcome_of(project: Project, line: Lineage) -> Outcome:
     promoted = champion.number if champion else 0
     found = total or last
     shown = project.champion_path if promoted else project.body_path
-    name, direction = _named(search, objective(line))
+    metric = objective(line) or named(project, line)
     return Outcome(
-        metric=name,
-        direction=direction,
+        metric=metric.name if metric else "score",
+        direction=metric.direction if metric else "max",
         before=(total.former if total else first.former if first else None) if promoted else None,
         after=found.child if promoted and found else None,
         exact=bool(found and found.exact),
@@ -73,12 +73,6 @@ def outcome_of(project: Project, line: Lineage) -> Outcome:
         program=str(shown / "program"),
         main=_main(shown / "program"),
     )
-
-
-def _named(search: Search | None, metric: Metric | None) -> tuple[str, str]:
-    if search is not None:
-        return search.name, search.direction
-    return (metric.name, metric.direction) if metric is not None else ("score", "max")
 
 
 def _main(folder: Path) -> str:

@@ -41,8 +41,8 @@ SEARCH_SECONDS = 300.0
 """Seconds of a search at effort 1.0: what the lever takes a round for (:attr:`upwright.levers.program.ProgramSearch.seconds`)."""
 LEGS, SHORTEST, LONGEST = 8, 8.0, 240.0
 """Searches in a run, and the seconds that one takes at least and at most."""
-CANDIDATES = 20
-"""Candidates that there is to be time for in each."""
+CANDIDATES, FEW = 20, 50
+"""Candidates that there is to be time for in each; and where their number is given, fewer than which are no search of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Design:
         scale: of the objective; ``protected``: metric → its scale, for metrics that must not get worse.
         typical: seconds that a run takes.
         endpoints: language models that may propose, ``URL#MODEL``; ``features``: metrics that tell programs apart.
-        minutes: how long a run of the project is meant to take.
+        minutes: how long a run of the project is meant to take; ``candidates``: how many it is meant to try, ``None`` for as many as fit.
     """
 
     sources: Sources
@@ -220,7 +220,14 @@ def _upwright(design: Design) -> str:
 def leg(design: Design) -> float:
     """Seconds of one search: an eighth of a run, and time for some candidates, but not nearly all of it."""
     whole = 60 * design.minutes
+    if design.candidates is not None:
+        return max(2.0, 0.7 * whole / legs(design.candidates))
     return max(2.0, min(max(whole / LEGS, SHORTEST, CANDIDATES * design.typical / 2), LONGEST, 0.8 * whole or LONGEST))
+
+
+def legs(candidates: int) -> int:
+    """Searches into which a number of candidates is cut."""
+    return max(1, min(LEGS, candidates // FEW))
 
 
 def _effort(design: Design) -> float:
@@ -232,7 +239,7 @@ def _model(design: Design) -> str:
     effort, fixed = _effort(design), design.sources.fixed
     table: dict[str, Any] = {"paths": ["**", *(f"!{path}" for path in fixed)]}
     if design.candidates is not None:
-        table["candidates"] = round(design.candidates / effort)
+        table["candidates"] = round(design.candidates / legs(design.candidates) / effort)
     else:
         table["candidates"] = 0
     table["seconds"] = SEARCH_SECONDS

@@ -108,7 +108,8 @@ class ProgramSearch:
             seconds=round(search.seconds * situation.effort, 1),
             proposers=search.proposers or tuple(self._own) or available(search.endpoints),
         )
-        return proposed(self.name, situation, msgspec.to_builtins(settings), weakness, _plan(settings, more))
+        made = proposed(self.name, situation, msgspec.to_builtins(settings), weakness, "")
+        return replace(made, reason=_plan(settings, more))
 
     def _before(self, situation: Situation) -> ProgramSettings | None:
         """Settings of the last search, whatever became of it."""

@@ -260,7 +260,8 @@ def headline(facts: Facts) -> str:
     champion = line.of(line.champion)
     if champion is None:
         return "Nothing has run yet."
-    tried = f"{len(line.candidates)} candidate{'s' * (len(line.candidates) != 1)}"
+    count = len(facts.search.tried) if facts.search else len(line.candidates)
+    tried = f"{count} candidate{'s' * (count != 1)}"
     if champion.number == 0:
         return f"No candidate of {tried} has been proven better on {line.objective} than the body that the run started from."
     opened = [v for v in line.vault if v.digest == champion.digest]

@@ -29,6 +29,8 @@ from upwright.web.svg import LARGE, Frame
 ARCHIVES = "archive*.db"
 """Where a project's searches keep what they tried, inside ``.upwright/``."""
 
+MOST = 12
+"""Measurements that the terminal shows."""
 DOTS = 2000
 """Candidates drawn; of more, every so many-th, and each that was the best so far."""
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -104,7 +106,7 @@ def read_search(paths: Iterable[Path], metric: Metric, programs: Mapping[int, st
 
 def gather_search(project: Project, line: Lineage) -> Search | None:
     """What a project's searches tried; ``None`` where its body is no program."""
-    metric = objective(line) or _named(project, line)
+    metric = objective(line) or named(project, line)
     if metric is None:
         return None
     store, programs = Store(project.state / "store"), dict[int, str]()
@@ -123,8 +125,8 @@ def archives(project: Project) -> list[Path]:
     return sorted(project.state.glob(ARCHIVES), key=lambda path: path.stat().st_mtime)
 
 
-def _named(project: Project, line: Lineage) -> Metric | None:
-    """The objective's metric as its evaluator has it, before anything was measured in a sealed run."""
+def named(project: Project, line: Lineage) -> Metric | None:
+    """The objective's metric as its evaluator has it, before anything was measured in a sealed run; ``None`` where it is no evaluator."""
     given = project.settings.suites.get(line.objective)
     if given is None or not given.source.startswith("evaluator:"):
         return None
@@ -166,11 +168,14 @@ def _sentence(m: Metric, before: float | None, after: float | None) -> str:
 
 def lines(line: Lineage, search: Search | None) -> list[str]:
     """For the terminal: the metric of every generation, then what was tried."""
-    told = []
-    for g in line.generations:
-        for m in g.metrics:
-            word = "" if not g.number else f"  {m.told}"
-            told.append(f"{g.number:>3} {word.strip() or f'{m.name} {number(m.child)}'}")
+    told = [
+        f"{g.number:>3} {m.told if g.number else f'{m.name} {number(m.child)}'}"
+        for g in line.generations
+        for m in g.metrics
+    ]
+    if len(told) > MOST:
+        left = len(told) - MOST
+        told[MOST // 2 : len(told) - MOST // 2] = [f"    … {left} more: `upwright log`"]
     if search is not None:
         told.append(f"best {search.name} on practice over {len(search.tried)} candidates: {spark(search)}")
         told += counted(search)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from upwright.lines import Measure
+from upwright.lines import GenerationLine, Measure
 from upwright.web import frontiers, planned, programs, shapes
 from upwright.web.facts import Facts, calibration_lines, headline, knowing_told
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WIDTH = 44
 BLOCKS = "▁▂▃▄▅▆▇█"
 MOST = 12
-"""Rejected candidates shown; `upwright log --all` shows every one."""
+"""Kept and rejected candidates shown, the last ones; `upwright log --all` shows every one."""
 
 
 def show(console: Console, facts: Facts) -> None:
@@ -35,11 +35,7 @@ def lines(facts: Facts) -> list[str]:
         return told
     if metrics := programs.lines(line, facts.search):
         told += ["", "what the evaluator measured, in sealed runs", *(f"  {text}" for text in metrics)]
-    told += ["", "confirmed score by generation"]
-    told += [
-        f"  {g.number:>3} {band(g.score)}  {_score(g.score)}{'  rolled back' * g.rolled_back}" for g in line.generations
-    ]
-    told.append(f"  {facts.trajectory.sentence}")
+    told += [] if metrics else _confirmed(facts)
     if reached := frontiers.told(line.generations):
         told += [
             "",
@@ -54,8 +50,8 @@ def lines(facts: Facts) -> list[str]:
     if facts.knowing:
         told += ["", "how well its confidence tells right answers from wrong ones, on practice"]
         told += [f"  {sentence}" for sentence in knowing_told(facts)]
-    told += ["", "what was kept, and why it was tried"]
-    for g in line.generations[1:]:
+    told += ["", "what was kept, and why it was tried", *_older(line.generations[1:])]
+    for g in line.generations[1:][-MOST:]:
         e = g.evidence
         told.append(f"  {g.number:>3} {g.lever or '–'}: {g.reason}")
         told.append(f"      changed {', '.join(g.changed) or '–'}; learned from {g.rung or '–'}")
@@ -86,6 +82,21 @@ def lines(facts: Facts) -> list[str]:
         broken = f"BROKEN at entry {facts.ledger.index}: {facts.ledger.problem}"
         told += ["", "ledger", f"  {ok if facts.ledger.ok else broken}"]
     return told
+
+
+def _confirmed(facts: Facts) -> list[str]:
+    """The confirmed scores, a line for each generation."""
+    told = [
+        f"  {g.number:>3} {band(g.score)}  {_score(g.score)}{'  rolled back' * g.rolled_back}"
+        for g in facts.lineage.generations
+    ]
+    return ["", "confirmed score by generation", *told, f"  {facts.trajectory.sentence}"]
+
+
+def _older(kept: Sequence[GenerationLine]) -> list[str]:
+    """That some are left out."""
+    left = len(kept) - MOST
+    return [f"  {left} older one{'s' * (left != 1)}: `upwright log`"] if left > 0 else []
 
 
 def band(m: Measure | None) -> str:
