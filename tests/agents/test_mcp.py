@@ -17,6 +17,7 @@ from upwright.agents.fates import fates
 from upwright.agents.server import make_server
 from upwright.lineage import read_lineage
 from upwright.project import Project
+from upwright.warden.door import Door
 
 FREE = ('levers = ["coach"]', "")
 SERVER = "import sys; from upwright.cli import main; main(sys.argv[1:])"
@@ -29,7 +30,7 @@ def stdio(project: Project) -> StdioServerParameters:
 
 def drive(server: Any, steps: Callable[[Client], Awaitable[None]]) -> None:
     async def run() -> None:
-        with anyio.fail_after(60):
+        with anyio.fail_after(240):
             async with Client(server) as client:
                 await steps(client)
 
@@ -171,6 +172,23 @@ def test_a_proposal_that_takes_long_is_waited_for(project: Project) -> None:
         assert last.structured_content["standing"] == "promoted"
         again = await client.call_tool("propose_change", {**arguments, "wait": 60})
         assert again.structured_content == last.structured_content, "told again it says what became of it"
+
+    drive(make_server(project), steps)
+
+
+def test_a_person_agrees_meanwhile(tmp_path: Path) -> None:
+    project = runs.make(tmp_path / "demo", FREE, ("[protected", 'oversight = "approve"\n[protected'))
+    arguments = {"reason": "more", "files": {"prompt.md": "manners = 0.8\nwords = 0.9\n"}}
+
+    async def steps(client: Client) -> None:
+        done = await client.call_tool("propose_change", arguments)
+        assert done.structured_content["standing"] == "waits for a person"
+        assert (await client.call_tool("read_verdict")).structured_content["standing"] == "waits for a person"
+        with Door.open(project.warden) as door:
+            door.approve(1, "Ada")
+        assert (await client.call_tool("read_verdict")).structured_content["standing"] == "under way"
+        again = await client.call_tool("propose_change", arguments)
+        assert again.structured_content["standing"] == "promoted"
 
     drive(make_server(project), steps)
 

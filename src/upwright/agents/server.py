@@ -159,8 +159,11 @@ def _proposing(server: MCPServer[Desk], desk: Desk) -> None:
     ) -> CallToolResult:
         """What became of a proposal: promoted, not promoted and why, waits for a person, or under way."""
         if not round and desk.round is not None:
-            return await _verdict(ctx, desk.round, wait)
-        return _fate(_safely(lambda: fate(desk.project, round or None)))
+            said = await _verdict(ctx, desk.round, wait)
+            round = (said.structured_content or {}).get("round", 0)
+            if not round:
+                return said
+        return _fate(_safely(lambda: fate(desk.project, round or None)))  # a person may have decided meanwhile
 
 
 def _resources(server: MCPServer[Desk], desk: Desk) -> None:
