@@ -72,7 +72,9 @@ def _has_data(statement: cst.CSTNode) -> bool:
     if not isinstance(statement, cst.SimpleStatementLine):
         return False
     return bool(matchers.findall(statement, matchers.List())) and any(
-        numbers_in(node) >= LEAST_DISPLAY for node in matchers.findall(statement, matchers.List()) if isinstance(node, cst.List)
+        numbers_in(node) >= LEAST_DISPLAY
+        for node in matchers.findall(statement, matchers.List())
+        if isinstance(node, cst.List)
     )
 
 

@@ -6,6 +6,9 @@ settled at a local maximum it is kicked from there and climbs again, and stays w
 1997). The text of this file between the two lines of ``#`` is what is put into programs.
 """
 
+# mypy: ignore-errors
+# The text is executed inside programs, bare of annotations; tests run it.
+
 import math
 import time
 
@@ -15,6 +18,8 @@ import numpy as np
 
 PATIENCE = 3.0
 """Seconds by the clock for each second of the processor."""
+PAUSE = 1.25
+"""How much later than the one before each word of the climb comes: one that is cut short has lost a fifth of its time at most."""
 
 
 class Out(Exception):
@@ -22,10 +27,14 @@ class Out(Exception):
 
 
 class Counted:
-    """A function to maximise, with its best point so far; whatever is no finite number is the worst value."""
+    """A function to maximise, with its best point so far; whatever is no finite number is the worst value.
 
-    def __init__(self, function, point, evaluations, seconds):
-        self.function, self.left = function, evaluations
+    ``tell`` hears of best point, value, evaluations and whether that is a local maximum, ever less often.
+    """
+
+    def __init__(self, function, point, evaluations, seconds, tell=None):
+        self.function, self.left, self.tell, self.settled = function, evaluations, tell, False
+        self.since, self.pause = time.monotonic(), 0.5
         self.until, self.latest = time.process_time() + seconds, time.monotonic() + PATIENCE * seconds
         self.point, self.value, self.used = np.array(point, float), -math.inf, 0
 
@@ -41,6 +50,9 @@ class Counted:
             value = -math.inf
         if value > self.value:
             self.point, self.value = np.array(point, float), value
+        if self.tell and time.monotonic() - self.since > self.pause:
+            self.pause *= PAUSE
+            self.tell(self.point, self.value, self.used, self.settled)
         return value
 
 
@@ -130,27 +142,26 @@ def kick(point, steps, rows, rng):
     return place + 1e-3 * steps * rng.standard_normal(len(point))
 
 
-def climb(function, point, steps, rows, limits, settled, seed):
-    """Maximise for so many evaluations or seconds of the processor; returns point, value, evaluations and whether the point is settled.
+def climb(counted, steps, rows, settled, seed):
+    """Maximise until time or evaluations are spent; returns point, value, evaluations and whether the point is settled.
 
     ``steps`` is a step of each coordinate that is neither small nor large; ``rows`` describes the arrays in the vector as (start,
-    width, count); ``limits`` are evaluations and seconds; ``settled`` says that the point is a local maximum already.
+    width, count); ``settled`` says that the point is a local maximum already.
     """
     rng = np.random.default_rng(seed)
-    counted = Counted(function, point, *limits)
+    point = counted.point
     steps = np.array(steps, float)
     try:
-        if settled:
-            counted(np.array(point, float))
-        else:
-            counted(np.array(point, float))
+        counted.settled = settled
+        counted(point)
+        if not settled:
             ascend(counted, point + 1e-3 * steps * rng.standard_normal(len(point)), steps, rng)  # off the kinks
-            settled = True
+            counted.settled = True
         while True:
             ascend(counted, kick(counted.point, steps, rows, rng), steps, rng)
     except Out:
         pass
-    return counted.point, counted.value, counted.used, settled
+    return counted.point, counted.value, counted.used, counted.settled
 
 
 ##########

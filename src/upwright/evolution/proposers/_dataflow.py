@@ -114,7 +114,10 @@ class _Flow(cst.CSTVisitor):
             self.flow.acts |= "random" in _dotted(name)
         elif isinstance(name, cst.Attribute) and isinstance(name.value, cst.Name) and name.attr.value in _CHANGING:
             self.flow.changes.add(name.value.value)
-        elif not (isinstance(name, cst.Attribute) and name.attr.value in ("copy", "sum", "min", "max", "mean", "astype", "reshape")):
+        elif not (
+            isinstance(name, cst.Attribute)
+            and name.attr.value in ("copy", "sum", "min", "max", "mean", "astype", "reshape")
+        ):
             self.flow.acts = True
 
     def _target(self, target: cst.BaseExpression) -> None:

@@ -166,7 +166,16 @@ class _Finder(cst.CSTVisitor):
         if whole and not number.value.isdigit():
             return  # hexadecimal and the like are bits, not quantities
         display = self.displays if self._display else -1
-        self.found.append(Literal(self.source.path, self.source.spans[node], float(value), whole, display, self._row[-1] if self._display else -1))
+        self.found.append(
+            Literal(
+                self.source.path,
+                self.source.spans[node],
+                float(value),
+                whole,
+                display,
+                self._row[-1] if self._display else -1,
+            )
+        )
 
 
 def numbers_in(node: cst.BaseExpression) -> int:

@@ -3,6 +3,9 @@
 The text between the two lines of ``#`` goes into the run program, never into a draft. It prints one line for what it found.
 """
 
+# mypy: ignore-errors
+# The text is executed inside programs, bare of annotations; tests run it.
+
 import contextlib
 import copy
 import json
@@ -43,7 +46,7 @@ class UpwrightProbe:
     """Watches arrays and the values that are returned; with ``plan`` it climbs in the first call of one function."""
 
     def __init__(self, mark, plan="null"):
-        self.mark, self.plan = mark, (plan := json.loads(plan))
+        self.mark, self.plan, self.out = mark, (plan := json.loads(plan)), sys.stdout
         self.sites, self.calls, self.busy, self.said = {}, [], False, 0
         self.numbers = list(plan["numbers"]) if plan else []
 
@@ -63,14 +66,17 @@ class UpwrightProbe:
 
     @staticmethod
     def plain(value):
-        """A list or an array of 2 to 512 finite floats as nested lists; else nothing."""
-        if not isinstance(value, (list, np.ndarray)) or not 2 <= len(value if isinstance(value, list) else value.ravel()) <= 512:
+        """A list or an array of 2 to 256 finite floats as nested lists; else nothing."""
+        if (
+            not isinstance(value, (list, np.ndarray))
+            or not 2 <= len(value if isinstance(value, list) else value.ravel()) <= 256
+        ):
             return None
         try:
             array = np.asarray(value)
         except ValueError:
             return None
-        if array.dtype.kind != "f" or not 2 <= array.size <= 512 or array.ndim > 3 or not np.isfinite(array).all():
+        if array.dtype.kind != "f" or not 2 <= array.size <= 256 or array.ndim > 3 or not np.isfinite(array).all():
             return None
         return array.tolist()
 
@@ -91,12 +97,22 @@ class UpwrightProbe:
             self.busy = False
             if self.said < 2 and not self.numbers:
                 self.said += 1
-                self.say({"sites": self.sites, "calls": self.calls})
+                self.say({"sites": self.short(), "calls": self.calls})
+
+    def short(self, room=10_000):
+        """The sites that fit into so many characters, the shortest first: no more is kept of what a run prints."""
+        found = {}
+        for name, seen in sorted(self.sites.items(), key=lambda site: len(json.dumps(site))):
+            room -= len(json.dumps([name, seen]))
+            if room < 0:
+                break
+            found[name] = seen
+        return found
 
     def say(self, data):
         """One line for the one who put this here."""
-        sys.stdout.write("\n" + self.mark + json.dumps(data) + "\n")
-        sys.stdout.flush()
+        self.out.write("\n" + self.mark + json.dumps(data) + "\n")
+        self.out.flush()
 
     def parts(self, value):
         """The numbers in a returned value: [[path, number], ...]; the path of a sum over many numbers ends in "sum"."""
@@ -143,15 +159,19 @@ class UpwrightProbe:
             def flush(self):
                 return None
 
+        def tell(point, value, used, settled):
+            if np.isfinite(value):
+                self.say({"point": point.tolist(), "value": value, "start": start, "used": used, "settled": settled})
+
         with warnings.catch_warnings(), contextlib.redirect_stdout(Silent()), quick():
             warnings.simplefilter("ignore")
             start = quality(np.array(self.numbers))
-            found = climb(quality, plan["numbers"], plan["steps"], plan["rows"], plan["limits"], plan["settled"], plan["seed"])  # noqa: F821
-        point, value, used, settled = found
-        self.numbers[:] = point.tolist()
+            counted = Counted(quality, plan["numbers"], *plan["limits"], tell)  # noqa: F821
+            found = climb(counted, plan["steps"], plan["rows"], plan["settled"], plan["seed"])  # noqa: F821
+        self.numbers[:] = found[0].tolist()
         random.setstate(states[0])
         np.random.set_state(states[1])
-        self.say({"point": self.numbers, "value": value, "start": start, "used": used, "settled": settled})
+        tell(*found)
 
 
 ##########

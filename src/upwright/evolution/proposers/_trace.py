@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import libcst as cst
 import msgspec
@@ -25,6 +25,7 @@ from upwright.evolution.records import Program
 
 _MARK = "upwright:{nonce:032x}:"
 _NAME = "_upwright"
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def read_climb(printed: Printed, nonce: int, numbers: int) -> Climbed | None:
     return found
 
 
-def _read(printed: Printed, nonce: int, kind: type[Any]) -> Any:
+def _read(printed: Printed, nonce: int, kind: type[Told]) -> Told | None:
     mark = _MARK.format(nonce=nonce)
     for line in reversed(printed.output.splitlines()):
         if line.startswith(mark):
@@ -193,7 +194,11 @@ def _first(source: Source) -> int:
             return source.lines(statement).start
         first = statement.body[0]
         docstring = index == 0 and isinstance(first, cst.Expr) and isinstance(first.value, cst.SimpleString)
-        future = isinstance(first, cst.ImportFrom) and isinstance(first.module, cst.Name) and first.module.value == "__future__"
+        future = (
+            isinstance(first, cst.ImportFrom)
+            and isinstance(first.module, cst.Name)
+            and first.module.value == "__future__"
+        )
         if not docstring and not future:
             return source.lines(statement).start
     return len(source.data)

@@ -4,7 +4,8 @@ One search goes on for all programs that differ in their numbers alone, whicheve
 data moves on a logarithmic scale and so keeps its sign; an integer stays one, and at least 2; a number in a list of data moves by what the list
 spans. Only the order of the scores counts.
 
-A generation is complete when every member was judged or when no more are wanted of it; who failed or was refused ranks last.
+A generation is as many members as the population has, in the order in which they were judged: the search does not wait for
+slow ones, which count in the next. Who failed or was refused ranks last.
 Departure from the source: the covariance is a full one up to :data:`FULL` numbers, above it is diagonal (sep-CMA-ES, Ros & Hansen 2008).
 """
 
@@ -105,7 +106,9 @@ class Constants:
         if search is None or search.overtaken(parent.score):
             start, step = self._start(parent, numbers, brief.scope)
             fresh = search is None and step is None
-            search = _Search(numbers, start, (STEP if fresh else step or CLOSE), parent.score, brief.rng.getrandbits(32))
+            search = _Search(
+                numbers, start, (STEP if fresh else step or CLOSE), parent.score, brief.rng.getrandbits(32)
+            )
         self._searches[key] = search
         while len(self._searches) > KEPT:
             self._searches.popitem(last=False)
@@ -128,8 +131,8 @@ class _Member:
 
     point: Any
     values: list[float]
+    epoch: int
     score: float | None = None
-    judged: bool = False
 
 
 @dataclass(slots=True)
@@ -174,6 +177,8 @@ class _Search:
 
     Attributes:
         best: best score so far, the first parent's at the beginning; ``at``: its coordinates.
+        waiting: members that nobody was given yet; ``heard``: judged ones that the strategy has not learned of.
+        drawn: members drawn for this generation; ``epoch``: counts restarts.
     """
 
     numbers: tuple[Literal, ...]
@@ -186,7 +191,9 @@ class _Search:
     times: int = 0
     strategy: Any = None
     waiting: list[_Member] = field(default_factory=list)
-    generation: list[_Member] = field(default_factory=list)
+    heard: list[_Member] = field(default_factory=list)
+    drawn: int = 0
+    epoch: int = 0
     rng: Any = None
 
     def __post_init__(self) -> None:
@@ -204,31 +211,36 @@ class _Search:
         return score > self.best
 
     def next(self) -> _Member:
-        """A member that nobody was given yet; from a new generation where this one has none left."""
+        """A member that nobody was given yet. While a generation is being judged further ones are drawn like it."""
         if not self.waiting:
-            if self.generation:
-                self._turn()
-            points = self.strategy.ask()
-            self.generation = [_Member(p, [s.value(float(z)) for s, z in zip(self.scales, p)]) for p in points]
-            self.waiting = list(reversed(self.generation))
+            size = self.strategy.popsize
+            if len(self.heard) >= size:
+                self._turn(self.heard[:size])
+            points = self.strategy.ask(1 if self.drawn >= size else size)
+            self.drawn += len(points)
+            made = [_Member(p, [s.value(float(z)) for s, z in zip(self.scales, p)], self.epoch) for p in points]
+            self.waiting = made[::-1]
         return self.waiting.pop()
 
     def hear(self, member: _Member, score: float | None) -> None:
-        """A member's score; one of an earlier generation only counts as the best so far."""
-        member.judged, member.score = True, score
+        """A member's score; one from before a restart only counts as the best so far."""
+        member.score = score
+        if member.epoch == self.epoch:
+            self.heard.append(member)
         if score is not None and score > self.best:
             self.best, self.at = score, np.array(member.point)
 
-    def _turn(self) -> None:
+    def _turn(self, members: Sequence[_Member]) -> None:
         """End a generation: the strategy learns of it, or begins again where it has converged."""
-        scores = [m.score for m in self.generation if m.score is not None]
+        scores = [m.score for m in members if m.score is not None]
         if not scores:
-            if all(m.judged for m in self.generation):
-                self.step /= 2  # nobody lives so far away
-                self._begin()
+            self.step /= 2  # nobody lives so far away
+            self._begin()
             return
         worst = -min(scores) + 1e-9 + (max(scores) - min(scores))
-        self.strategy.tell([m.point for m in self.generation], [worst if m.score is None else -m.score for m in self.generation])
+        self.strategy.tell([m.point for m in members], [worst if m.score is None else -m.score for m in members])
+        self.heard = self.heard[len(members) :]
+        self.drawn = len(self.heard)
         if self.strategy.stop():
             self.times = min(WIDEST, 2 * self.times)
             self.step = STEP
@@ -238,6 +250,8 @@ class _Search:
         import cma
 
         self.times = max(1, self.times)
+        self.epoch += 1
+        self.waiting, self.heard, self.drawn = [], [], 0
         size = self.times * (4 + int(3 * math.log(len(self.numbers) + 1)))
         options = {
             "verbose": -9, "popsize": size, "seed": np.nan, "randn": lambda *shape: self.rng.standard_normal(shape),

@@ -30,7 +30,6 @@ from upwright.evolution.proposers._trace import (
     Climb,
     Climbed,
     Measure,
-    Seen,
     Trace,
     climbing,
     read_climb,
@@ -40,8 +39,9 @@ from upwright.evolution.proposers._trace import (
 from upwright.evolution.proposers.base import Brief, Draft, Program, Result
 from upwright.evolution.records import program_digest
 
-SECONDS = 90.0
-"""Of the processor, for one climb at most."""
+SECONDS = 18.0
+"""Of the processor, for one climb at most; half as many after a run that was cut short."""
+SHORTEST = 1.0
 FIRST = 80
 """Evaluations for each number in the first climb; a climb over a valley gets :data:`VALLEY`."""
 VALLEY = 500
@@ -97,13 +97,13 @@ class Materialise:
     Args:
         bench: runs programs as candidates are run.
         workers: climbs at the same time.
-        seconds: of the processor, for one climb at most.
+        seconds: of the processor, for one climb at most; fewer where the evaluator's own limit turns out to be shorter.
     """
 
     name = "materialise"
     cost = 10.0
 
-    def __init__(self, bench: Bench, workers: int = 1, seconds: float = SECONDS) -> None:
+    def __init__(self, bench: Bench, workers: int = 2, seconds: float = SECONDS) -> None:
         self.bench, self.workers, self.seconds = bench, workers, seconds
         self._known: dict[str, _Known] = {}
         self._traces: dict[tuple[str, str], Trace | None] = {}
@@ -216,7 +216,11 @@ class Materialise:
         limits = round(each * len(numbers)), self.seconds
         how = Climb(tried.measure, numbers, _steps(numbers), _rows(numbers), limits, tried.kind == KICK, seed % 2**31)
         nonce = random.Random(seed).getrandbits(128)
-        printed = self.bench({**tried.program, tried.path: climbing(source, how, nonce)}, PATIENCE * self.seconds + SLACK)
+        printed = self.bench(
+            {**tried.program, tried.path: climbing(source, how, nonce)}, PATIENCE * self.seconds + SLACK
+        )
+        if printed.why:
+            self.seconds = max(SHORTEST, min(self.seconds, how.limits[1] / 2))
         end = read_climb(printed, nonce, len(numbers)) if numbers else None
         return None if end is None else self._ended(tried, end, numbers, brief)
 
@@ -251,7 +255,9 @@ def _measure(trace: Trace, brief: Brief) -> Measure | None:
     sign = 1 if brief.direction == "max" else -1
     for name in (brief.metric, *(m for m in metrics if m != brief.metric)):
         value = metrics.get(name)
-        same = [k for k, number in returned.items() if value is not None and abs(number - value) <= 1e-9 * (1 + abs(value))]
+        same = [
+            k for k, number in returned.items() if value is not None and abs(number - value) <= 1e-9 * (1 + abs(value))
+        ]
         if same:
             return Measure(*same[0], sign)
     function, path = brief.rng.choice(sorted(returned, key=repr))
