@@ -300,6 +300,20 @@ def test_a_round_for_a_former_champion_is_dropped(project: Project) -> None:
     assert found.standing is Standing.PROMOTED
 
 
+def test_an_open_round_of_its_own_for_a_former_champion_is_dropped(project: Project) -> None:
+    """Told, interrupted, and meanwhile a person went back: it is heard for the champion that there is now."""
+    first, second = prompt(0.6), prompt(0.9)
+    hear(project, first)
+    with pytest.raises(Stopped):
+        hear(project, second, on_event=_stop_in("prove"))
+    with project.journal as journal:
+        assert journal.read("build", 2)
+        assert journal.read("prove", 2) is None
+    genesis = rolled_back(project)
+    found = hear(project, second)
+    assert (found.round, found.parent, found.standing) == (2, genesis, Standing.PROMOTED)
+
+
 def _stop_in(verb: str) -> Any:
     def stop(event: Event) -> None:
         if event.verb == verb:

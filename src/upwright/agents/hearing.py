@@ -139,8 +139,12 @@ class Hearing(Loop):
                 continue
             if same:
                 known = fate_of(self.project, self.journal, round_)
-                over = known.standing in (Standing.PROMOTED, Standing.NOT)
-                if not over or (known.standing is Standing.PROMOTED) != (told.parent == champion):
+                here = told.parent == champion
+                if known.standing in (Standing.OPEN, Standing.WAITING):
+                    counts = here or self.journal.read("prove", round_) is not None
+                else:
+                    counts = (known.standing is Standing.PROMOTED) != here
+                if counts:
                     return told, known
         return None
 
