@@ -9,6 +9,7 @@ from upwright.errors import StorageError
 from upwright.project import WAL_PAGES
 
 SCHEMA = 1
+CACHE_KB = 16_000
 _TABLES = """
 BEGIN IMMEDIATE;
 CREATE TABLE candidate (
@@ -55,5 +56,6 @@ def connect(path: Path) -> sqlite3.Connection:
             todo="use the version that wrote it, or begin another archive",
         )
     db.execute("PRAGMA synchronous=NORMAL")
+    db.execute(f"PRAGMA cache_size={-CACHE_KB}")
     db.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
     return db

@@ -30,6 +30,7 @@ from typing import Any
 from upwright.errors import ProjectError, StorageError
 from upwright.evolution._files import Files
 from upwright.evolution._tables import connect
+from upwright.evolution.elites import Estimate
 from upwright.evolution.novelty import Marks
 from upwright.evolution.parents import Tally
 from upwright.evolution.records import Candidate, Draft, Judged, program_digest
@@ -49,6 +50,17 @@ class Run:
     artifacts: Mapping[str, str] = field(default_factory=dict)
     alarms: tuple[str, ...] = ()
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A candidate that is not placed yet; ``parents`` are numbers."""
+
+    number: int
+    draft: Draft
+    marks: Marks
+    island: int
+    parents: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +175,8 @@ class Archive:
 
     # ---- drafts and measurements -------------------------------------------------------------
 
-    def add(self, draft: Draft, marks: Marks, island: int, parents: Sequence[int]) -> int:
-        """Take in a draft that is to be judged; its number."""
+    def add(self, draft: Draft, marks: Marks, island: int, parents: Sequence[int]) -> Waiting:
+        """Take in a draft that is to be judged."""
         number, digest = self.count, program_digest(draft.program)
         with self._guard("written"):
             files = self._files.put(draft.program, first=number == 0)
@@ -177,7 +189,7 @@ class Archive:
                 ),
             )  # fmt: skip
         self.count += 1
-        return number
+        return Waiting(number, draft, marks, island, tuple(parents))
 
     def refuse(self, draft: Draft, kind: str, why: str) -> None:
         """Write down a draft that is not judged."""
@@ -214,11 +226,12 @@ class Archive:
                 for run, score, m, failure, a, w, seconds in self._db.execute(query, (number,))
             }
 
-    def open(self) -> list[int]:
-        """Numbers of candidates that are not placed yet, in order."""
+    def open(self) -> list[Waiting]:
+        """The candidates that are not placed yet, in order."""
+        query = "SELECT number, island FROM candidate WHERE event IS NULL ORDER BY number"
         with self._guard("read"):
-            query = "SELECT number FROM candidate WHERE event IS NULL ORDER BY number"
-            return [number for (number,) in self._db.execute(query)]
+            rows = self._db.execute(query).fetchall()
+        return [Waiting(n, self.draft(n), self.marks(n), island, self.parents(n)) for n, island in rows]
 
     # ---- placing -----------------------------------------------------------------------------
 
@@ -323,11 +336,12 @@ class Archive:
                 self._known.popitem(last=False)
         return found
 
-    def squares(self, number: int) -> float:
-        """Squared deviations of a candidate's measurements that count, summed."""
+    def estimate(self, number: int) -> Estimate | None:
+        """What is known of a candidate's score; ``None`` where it has none."""
         with self._guard("read"):
-            row = self._db.execute("SELECT squares FROM candidate WHERE number = ?", (number,)).fetchone()
-        return float(row[0])
+            query = "SELECT score, squares, runs FROM candidate WHERE number = ?"
+            score, squares, runs = self._db.execute(query, (number,)).fetchone()
+        return None if score is None else Estimate(score, squares, runs)
 
     def marks(self, number: int) -> Marks:
         """What a candidate is recognised and placed by."""

@@ -25,7 +25,7 @@ GRAM = 4
 """Tokens in a row that count as one piece of structure."""
 DIGITS = 9
 """Digits of a number that count, where nearly the same is the same."""
-_KEPT = 512
+_KEPT = 128
 _WITHIN = "code"
 _TOKEN = re.compile(r"[A-Za-z_]\w*|\d[\w.]*|[^\w\s]")
 _NUMBER = re.compile(r"\d+\.\d+(?:[eE][+-]?\d+)?")
@@ -133,23 +133,22 @@ def _walk(code: CodeType, same: list[object], near: list[object], grams: set[obj
     same += (shape, code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars)
     near += (shape, code.co_names, len(code.co_varnames), len(code.co_cellvars), len(code.co_freevars))
     for index, value in enumerate(code.co_consts):
-        if isinstance(value, CodeType):
+        kind = type(value)
+        if kind is CodeType:
             same.append(_WITHIN)
             near.append(_WITHIN)
             _walk(value, same, near, grams)
-        else:
-            plain = _ordered(value) if isinstance(value, frozenset | tuple) else value
-            same.append(plain)  # a function's documentation, if it has any, is its first constant
-            near.append(None if index == 0 and documented and isinstance(value, str) else _about(plain))
+            continue
+        if kind is frozenset:  # a set has no order, and a text of it another one in every process
+            value = ("set", sorted(map(repr, value)))
+        same.append(value)
+        if kind is float or kind is tuple:
+            value = _about(value)
+        elif kind is str and index == 0 and documented:
+            value = None  # a function's documentation, if it has any, is its first constant
+        near.append(value)
     kinds = steps[::2].replace(b"\0", b"")  # without what the interpreter keeps between its steps
     grams.update([kinds[i : i + GRAM] for i in range(len(kinds) - GRAM + 1)])
-
-
-def _ordered(value: object) -> object:
-    """A constant whose text is the same in every process: sets have no order."""
-    if isinstance(value, frozenset):
-        return ("set", sorted(repr(_ordered(v)) for v in value))
-    return tuple(map(_ordered, value)) if isinstance(value, tuple) else value
 
 
 def _about(value: object) -> object:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from upwright.evolution import elites
-from upwright.evolution.archive import Archive, Placed, Run
+from upwright.evolution.archive import Archive, Placed, Run, Waiting
 from upwright.evolution.elites import Estimate, Rule
 from upwright.evolution.grid import Axis, cell_of
 from upwright.evolution.history import lately
@@ -47,7 +47,7 @@ class Placing:
         first: marks of the program that the search begins with.
 
     Attributes:
-        best: estimate of the best candidate's score.
+        best: estimate of the best candidate's score; ``number``: which one it is.
     """
 
     def __init__(self, archive: Archive, axes: Sequence[Axis], first: Marks, rule: Rule, islands: int) -> None:
@@ -55,41 +55,37 @@ class Placing:
         self._standing = Standing(lately(archive, LATELY))
         self._tests = int(archive.fact("tests") or 0)
         self.best: Estimate | None = None
-        if (number := archive.best) is not None:
-            candidate = archive.get(number)
-            assert candidate.score is not None
-            self.best = Estimate(candidate.score, archive.squares(number), candidate.runs)
+        self.number = archive.best
+        if self.number is not None:
+            self.best = archive.estimate(self.number)
 
-    def decide(self, number: int, runs: Sequence[Run]) -> Decision:
+    def decide(self, one: Waiting, runs: Sequence[Run]) -> Decision:
         """What to do with a candidate that was measured so often; changes nothing."""
         alarms = tuple(dict.fromkeys(alarm for run in runs for alarm in run.alarms))
         if alarms:  # what looks like an attack has no score
             return Decision(1, tuple(runs), alarms=alarms)
-        archive = self._archive
-        marks = archive.marks(number)
-        cell = cell_of(self._axes, marks, runs[0].metrics, self._first)
-        holder = archive.holder(archive.island(number), cell)
+        cell = cell_of(self._axes, one.marks, runs[0].metrics, self._first)
+        holder = self._archive.holder(one.island, cell)
         occupant = holder[0] if holder else -math.inf
         verdict = elites.judge([run.score for run in runs], self.best, occupant, self._tests, self._rule)
         estimate = verdict.estimate if verdict.runs <= len(runs) else None
-        gain = self._gain(number, estimate, verdict.best) if estimate else 0.0
+        gain = self._gain(one, estimate, verdict.best) if estimate else 0.0
         return Decision(verdict.runs, tuple(runs), estimate, verdict.best, verdict.tested, cell, gain=gain)
 
-    def _gain(self, number: int, estimate: Estimate, best: bool) -> float:
+    def _gain(self, one: Waiting, estimate: Estimate, best: bool) -> float:
         """What a proposer is credited with: gain over the best, and a little for gain over the parent; nothing for luck."""
         gain = 0.0
         if best and self.best is not None:
             gain = estimate.mean - self.best.mean
-        parents = self._archive.parents(number)
-        before = self._archive.get(parents[0]).score if parents else None
+        before = self._archive.estimate(one.parents[0]) if one.parents else None
         if before is not None and (self._rule.exact or estimate.runs > 1):
-            gain += OVER_PARENT * max(0.0, estimate.mean - before)
+            gain += OVER_PARENT * max(0.0, estimate.mean - before.mean)
         return gain
 
-    def place(self, number: int, decision: Decision) -> Placed:
+    def place(self, one: Waiting, decision: Decision) -> Placed:
         """Write it down; within a transaction of the archive."""
         archive, estimate, runs = self._archive, decision.estimate, decision.runs
-        island = archive.island(number)
+        number, island = one.number, one.island
         kind, why = self._failure(decision)
         counted = runs[-estimate.runs :] if estimate is not None else runs[:1]
         holds: dict[tuple[int, str], int] = {}
@@ -115,7 +111,7 @@ class Placing:
         )
         archive.place(number, placed)
         if decision.best:
-            self.best = estimate
+            self.best, self.number = estimate, number
         if decision.tested:
             self._tests += 1
             archive.write(tests=self._tests)
