@@ -68,7 +68,7 @@ def draw(path):
 """
 
 ODD = """
-import time
+import os, time
 import numpy as np
 
 def fine(path):
@@ -79,6 +79,14 @@ def odd(path):
 
 def slow(path):
     time.sleep(20)
+
+def source(path):
+    found = {}
+    for at, _, names in os.walk(os.path.join(os.path.dirname(path), "source")):
+        for name in names:
+            with open(os.path.join(at, name)) as file:
+                found[name] = file.read()
+    return found
 """
 
 

@@ -167,3 +167,10 @@ def test_a_module_that_cannot_be_imported_is_told_at_the_start(wall: Wall, folde
         Pool(folder, "plain", ["no_such_module"], Limits(), wall=wall)
     with pytest.raises(IsolationError, match="folder does not exist"):
         Pool(folder / "nowhere", "plain", [], Limits(), wall=wall)
+
+
+def test_the_text_of_a_program_is_there_only_when_it_is_asked_for(apart: Pool) -> None:
+    asked = {**job("source"), "entry": "odd.py"}
+    files = {"program.py": "X = 1", "a/b.py": "Y = 2"}
+    assert apart.run(asked, files, 1).value == {}
+    assert apart.run({**asked, "source": True}, files, 1).value == {"program.py": "X = 1", "b.py": "Y = 2"}

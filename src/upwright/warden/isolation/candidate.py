@@ -57,6 +57,8 @@ def serve(listener: socket.socket, main: str, seed: int, alarms: int) -> NoRetur
                 live[link.fileno()] = live[ended] = (link, pid, ended)
             elif fd in live:
                 link, pid, ended = live[fd]
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)  # what it started too, where groups can be had
                 os.kill(pid, signal.SIGKILL)
                 _tell(os.waitpid(pid, 0)[1])
                 poll.unregister(link)

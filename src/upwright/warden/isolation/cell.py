@@ -6,6 +6,7 @@ runs foreign code. It is process 1 of its own process space, so when it is kille
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -22,7 +23,8 @@ from . import candidate, plaindata, proxy, seeding, system, tripwire
 READY = b"R"
 MB = 1 << 20
 ERROR_TEXT, MOST_WHY = 20_000, 2000
-SHARED_THREADS, THREADS_EACH = 32, 4
+MOST_TASKS = 1024
+"""Threads, and processes that ended and were not waited for; living processes are counted one by one."""
 OPEN_FILES = 512
 
 
@@ -50,7 +52,6 @@ class Order:
     link: str
     root: str
     marks: list[str]
-    environment: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,16 @@ class Ground:
     Attributes:
         mode: ``namespaces`` (mounts and process numbers of its own for every run), ``landlock`` (neither), ``open`` (no wall at all).
         folder: the evaluator's files ("" in a candidate's cell); ``readable``: what Landlock lets a run read.
-        processes: how many there are in the user namespace before a run begins.
+        environment: all variables of a run, with ``{root}`` for its own folder.
+        memory: data that every process has from the zygote.
     """
 
     mode: str
     folder: str
     home: str
     readable: tuple[str, ...]
+    environment: dict[str, str]
     seccomp: system.Filter
-    processes: int = 4
     memory: int = 0
 
 
@@ -89,6 +91,7 @@ def enter(order: Order, ground: Ground, fds: list[int], counter: int) -> NoRetur
         except BaseException as error:
             os.write(ready, f"{type(error).__name__}: {error}".encode())
             os._exit(1)
+        gc.enable()
         os.write(ready, READY)
         os.close(ready)
         if order.role == "candidate":
@@ -155,11 +158,10 @@ def _printed(fd: int) -> io.TextIOWrapper:
 
 def _limit(order: Order, ground: Ground) -> None:
     limits = order.limits
-    tasks = ground.processes + THREADS_EACH * limits["processes"] + SHARED_THREADS
     most = {
         resource.RLIMIT_DATA: limits["memory_mb"] * MB + ground.memory,
         resource.RLIMIT_FSIZE: limits["file_mb"] * MB,
-        resource.RLIMIT_NPROC: tasks,
+        resource.RLIMIT_NPROC: MOST_TASKS + limits["processes"],
         resource.RLIMIT_NOFILE: OPEN_FILES,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MSGQUEUE: 0,
@@ -171,10 +173,8 @@ def _limit(order: Order, ground: Ground) -> None:
         value = value if before == resource.RLIM_INFINITY else min(value, before)
         if ground.mode == "namespaces" or what != resource.RLIMIT_NPROC:  # else it counts what is not ours
             resource.setrlimit(what, (value, value))
-    for name in os.environ.keys() - order.environment.keys():
-        del os.environ[name]
-    for name, text in order.environment.items():
-        if os.environ.get(name) != text:
+    for name, text in ground.environment.items():  # in a mount space of its own, the zygote's serves as it is
+        if os.environ.get(name) != (text := text.replace("{root}", order.root)):
             os.environ[name] = text
 
 

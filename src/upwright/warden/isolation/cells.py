@@ -6,15 +6,24 @@ import os
 import select
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from upwright.warden.isolation import post
 from upwright.warden.isolation.errors import IsolationError
-from upwright.warden.isolation.layout import Plan
+from upwright.warden.isolation.layout import Plan, environment
 from upwright.warden.isolation.walls import Started, Wall
 
 START_SECONDS = 120.0
 KILL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bait:
+    """Planted credentials: files below the home folder → text, and variables."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cell:
@@ -22,15 +31,13 @@ class Cell:
 
     Args:
         role: ``evaluator``, ``candidate``, or ``both`` in one; ``harness``: what runs the evaluator.
-        bait: planted files below the home folder → text.
+        bait: planted credentials.
 
     Raises:
         IsolationError: the cell cannot be started, or one of ``imports`` cannot be imported in it.
     """
 
-    def __init__(
-        self, wall: Wall, plan: Plan, imports: Sequence[str], *, role: str, harness: str, bait: Mapping[str, str]
-    ) -> None:
+    def __init__(self, wall: Wall, plan: Plan, imports: Sequence[str], *, role: str, harness: str, bait: Bait) -> None:
         self.wall, self.number, self.pending = wall, 0, False
         self.started: Started = wall.start(plan)
         self.places = self.started.places
@@ -38,7 +45,8 @@ class Cell:
             "mode": wall.mode,
             "folder": self.places.folder,
             "home": self.places.home,
-            "bait": dict(bait),
+            "bait": dict(bait.files),
+            "environment": {**environment(self.places.home, "{root}"), **bait.variables},
             "role": role,
             "harness": harness,
             "forbidden": ["/cell/evaluator", str(plan.hidden)] if role == "candidate" else [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def _inside(path: str, folders: Sequence[str]) -> bool:
     return any(path == f or path.startswith(f + "/") for f in folders)
 
 
-def environment(home: str, root: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(home: str, root: str) -> dict[str, str]:
     """The whole environment of a run: nothing of ours, one thread for each mathematical library."""
     cache = os.path.join(root, "cache")
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -73,5 +73,4 @@ def environment(home: str, root: str, more: Mapping[str, str] | None = None) -> 
         "PYTHONNOUSERSITE": "1",
         "MALLOC_ARENA_MAX": "2",
         **dict.fromkeys(threads, "1"),
-        **(more or {}),
     }

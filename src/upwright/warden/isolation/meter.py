@@ -1,13 +1,15 @@
-"""What a run's processes use together: memory, processor time, how many they are. Looked at from the zygote."""
+"""What a run's processes use together: how many they are, memory, processor time, files. Looked at from the zygote."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
 
 _HERTZ = os.sysconf("SC_CLK_TCK")
 MB = 1 << 20
+MOST_FILES = 16_384
 
 
 class Meter:
@@ -23,42 +25,67 @@ class Meter:
 
     def __init__(self, own_space: bool, ours: int) -> None:
         self.own_space, self.ours, self.pid = own_space, ours, os.getpid()
-        self.fits, self._most = True, 1
         status = _status(str(self.pid))
         self.base = status.get("RssAnon", 0) + status.get("RssShmem", 0)
         self.data = status.get("VmData", 0)
+        self.begin(0, "", {})
 
-    def begin(self) -> None:
+    def begin(self, leader: int, root: str, limits: dict[str, Any]) -> None:
         """A run begins, with one process."""
-        self._most = 1
+        self.leader, self.root, self.limits, self._most = leader, root, limits, 1
 
-    def may_fork(self, leader: int, limits: dict[str, Any]) -> bool:
+    def may_fork(self) -> bool:
         """Whether the run may have one more process; counts them only where it could be too many."""
-        if self._most + 1 - self.ours > limits["processes"]:
-            self._most = sum(1 for _ in self._run(leader))
+        if self._most + 1 - self.ours > self.limits["processes"]:
+            self._reap()
+            states = [fields[0] for _, fields in self._run()]
+            ended = sum(state in "ZX" for state in states)
+            if ended > 4 * self.limits["processes"] + 256:
+                return False
+            self._most = len(states) - ended
         self._most += 1
-        return bool(self._most - self.ours <= limits["processes"])
+        return bool(self._most - self.ours <= self.limits["processes"])
 
-    def over(self, leader: int, limits: dict[str, Any]) -> str:
-        """The limit that is passed (``memory``, ``cpu``, ``processes``), or ""."""
+    def over(self) -> str:
+        """The limit that is passed (``memory``, ``cpu``, ``processes``, ``files``), or ""."""
         memory, ticks, count = 0, 0, 0
-        for name, fields in self._run(leader):
-            count += 1
+        for name, fields in self._run():
+            count += fields[0] not in "ZX"
             ticks += sum(int(f) for f in fields[11:15])
-            try:
+            with contextlib.suppress(OSError):
                 status = _status(name)
-            except OSError:
-                continue
-            memory += max(0, status.get("RssAnon", 0) + status.get("RssShmem", 0) - self.base)
-        if count - self.ours > limits["processes"]:
+                memory += max(0, status.get("RssAnon", 0) + status.get("RssShmem", 0) - self.base)
+        if count - self.ours > self.limits["processes"]:
             return "processes"
-        if memory > limits["memory_mb"] * MB:
+        if memory > self.limits["memory_mb"] * MB:
             return "memory"
-        if limits["cpu_seconds"] is not None and ticks / _HERTZ > limits["cpu_seconds"]:
+        if self.limits["cpu_seconds"] is not None and ticks / _HERTZ > self.limits["cpu_seconds"]:
             return "cpu"
-        return ""
+        return "files" if not self.own_space and self._files_over() else ""
 
-    def _run(self, leader: int) -> Iterator[tuple[str, list[str]]]:
+    def _files_over(self) -> bool:
+        """Where the run's folder is no file system of its own, whether there is more in it than there may be."""
+        size = count = 0
+        for at, folders, names in os.walk(self.root):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    size += os.lstat(os.path.join(at, name)).st_blocks * 512
+            count += len(folders) + len(names)
+            if size > self.limits["file_mb"] * MB or count > MOST_FILES:
+                return True
+        return False
+
+    def _reap(self) -> None:
+        """Bury orphans of the run that ended, where they became children of this process."""
+        if self.own_space:
+            return
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid == self.leader:
+                    break
+                os.waitpid(ended.si_pid, 0)
+
+    def _run(self) -> Iterator[tuple[str, list[str]]]:
         """The run's processes: number, and the fields of ``/proc/NUMBER/stat`` after the name."""
         for name in os.listdir("/proc"):
             if not name.isdigit() or int(name) == self.pid:
@@ -68,7 +95,7 @@ class Meter:
                     fields = file.read().rpartition(")")[2].split()
             except OSError:
                 continue
-            if self.own_space or int(fields[2]) == leader:
+            if self.own_space or int(fields[2]) == self.leader:
                 yield name, fields
 
 

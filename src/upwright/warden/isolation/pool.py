@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any
 
 from upwright.warden.isolation import seeding
-from upwright.warden.isolation.cells import Cell
+from upwright.warden.isolation.cells import Bait, Cell
 from upwright.warden.isolation.errors import IsolationError
-from upwright.warden.isolation.layout import Plan, environment
+from upwright.warden.isolation.layout import Plan
 from upwright.warden.isolation.records import Ending, Limits, Ran
 from upwright.warden.isolation.run import Run
 from upwright.warden.isolation.walls import Wall, strongest_wall
@@ -66,8 +66,10 @@ class Pool:
         self.folder = self._open_to_all(folder.resolve())
         self._token = secrets.token_hex(12)
         self._slots: list[_Slot] = [_Slot(self, index) for index in range(max(1, size))]
-        self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()
-        for slot in reversed(self._slots):
+        self._free: queue.Queue[_Slot] = (
+            queue.Queue()
+        )  # in turn, so that one's cells are cleared up while the next one's run
+        for slot in self._slots:
             self._free.put(slot)
         try:
             self._slots[0].start()
@@ -129,16 +131,19 @@ class Pool:
                 path.chmod(0o755 if path.is_dir() else 0o644 | path.stat().st_mode & 0o111)
         return copy
 
-    def _bait(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Planted credentials: files below the home folder, and variables. All of them carry the pool's token."""
+    def _bait(self, role: str) -> Bait:
+        """What is planted in a cell; all of it carries the pool's token. None in an evaluator's, whose code may look for keys of its own."""
+        token = self._token
+        if role == "evaluator":
+            return Bait()
         files = {
-            ".aws/credentials": f"[default]\naws_access_key_id = AKIA{self._token[:16].upper()}\n"
-            f"aws_secret_access_key = {self._token}\n",
-            ".ssh/id_ed25519": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{self._token}\n-----END OPENSSH PRIVATE KEY-----\n",
-            ".config/gcloud/application_default_credentials.json": f'{{"client_secret": "{self._token}"}}\n',
-            ".config/openai/api_key": f"sk-{self._token}\n",
+            ".aws/credentials": f"[default]\naws_access_key_id = AKIA{token[:16].upper()}\naws_secret_access_key = {token}\n",
+            ".ssh/id_ed25519": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{token}\n-----END OPENSSH PRIVATE KEY-----\n",
+            ".config/gcloud/application_default_credentials.json": f'{{"client_secret": "{token}"}}\n',
+            ".config/openai/api_key": f"sk-{token}\n",
         }
-        return files, {"AWS_SECRET_ACCESS_KEY": self._token, "OPENAI_API_KEY": f"sk-{self._token}"}
+        variables = {"AWS_SECRET_ACCESS_KEY": token}
+        return Bait(files, variables | ({"OPENAI_API_KEY": f"sk-{token}"} if role == "candidate" else {}))
 
 
 class _Slot:
@@ -158,14 +163,13 @@ class _Slot:
             os.chmod(self.home / name, 0o755)
         limits = pool.limits
         roles = ("both",) if pool.together else ("evaluator", "candidate")
-        files, _ = pool._bait()
         try:
             for role in roles:
                 folder = None if role == "candidate" else pool.folder
                 plan = Plan(
                     folder, pool.folder, self.home / "shared", self.home / "runs", limits.memory_mb, limits.processes
                 )
-                bait = files if role != "evaluator" else {}
+                bait = pool._bait(role)
                 cell = Cell(pool.wall, plan, pool.imports, role=role, harness=pool.harness, bait=bait)
                 self.cells[role] = cell
             for cell in self.cells.values():
@@ -241,9 +245,6 @@ class _Slot:
         """What one cell is told; the candidate's hears neither the job nor the seed."""
         pool, places = self.pool, self.cells[role].places
         here = role != "evaluator"
-        variables = pool._bait()[1] if here else {}
-        if role == "both":
-            variables.pop("OPENAI_API_KEY")
         return {
             "number": number,
             "role": role,
@@ -256,7 +257,6 @@ class _Slot:
             "link": f"{places.shared}/{link}" if link else "",
             "root": root,
             "marks": [pool._token] if role == "evaluator" else [],
-            "environment": environment(places.home, root, variables),
         }
 
 

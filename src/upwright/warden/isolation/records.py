@@ -15,8 +15,8 @@ class Limits:
         seconds: wall clock; then every process of the run is killed.
         cpu_seconds: processor time of a cell's processes together; ``None``: no limit but the wall clock.
         memory_mb: memory of a cell's processes together.
-        processes: processes of a cell at one time (their threads: four times as many and 32 more).
-        file_mb: files in the private ``/tmp`` and ``/dev/shm``, each.
+        processes: living processes of a cell at one time. Threads are limited by memory, and to about a thousand.
+        file_mb: files of a cell together (what it shares between processes too), and each of them.
         output_kb: what is kept of the printed text; the rest is read and dropped.
     """
 

@@ -254,6 +254,8 @@ def _over(limit: str, role: str, limits: Limits) -> _End:
         return _End(Ending.MEMORY, f"the {role} used more than {limits.memory_mb} MB")
     if limit == "processes":
         return _End(Ending.LIMIT, f"the {role} had more than {limits.processes} processes")
+    if limit == "files":
+        return _End(Ending.LIMIT, f"the {role} wrote more than {limits.file_mb} MB of files, or too many")
     return _End(Ending.LIMIT, f"the {role} used more than {limits.cpu_seconds:g} s of processor time")
 
 

@@ -128,7 +128,6 @@ class Bubblewrap:
         ours, theirs = socket.socketpair()
         places = Places("/cell/code", "/cell/evaluator" if plan.folder else "", "/cell/shared", "/home/nobody")
         with theirs:
-            theirs.set_inheritable(True)
             sources, words = self._words(plan, places)
             words = [program, *words, *_python(f"fd:{theirs.fileno()}", places.code)]
             if os.geteuid() == 0:
@@ -175,8 +174,8 @@ class Landlock:
     """Landlock and seccomp around each run, by our own calls (:mod:`upwright.warden.isolation.system`). Needs no package, no root, Linux 6.12.
 
     Weaker than bubblewrap: no mount or process space of a run's own. ``/tmp`` itself cannot be written (``TMPDIR`` can), the candidate has no
-    ``/dev/shm`` (so no locks between processes), a run's processes are counted by looking every few milliseconds, and whether a process number
-    is in use outside can be found out.
+    ``/dev/shm`` (so no locks between processes) and may connect no socket, files are counted by looking, and whether a process number is in
+    use outside can be found out.
 
     Why not the package ``sandlock`` (0.9.0), which was tried here: its supervisor is a thread of the process that starts it, which would be
     the warden; it opens files on behalf of what it supervises, past the further rules of each run (the zygote showed in a run's ``/proc``); it
@@ -250,6 +249,8 @@ def strongest_wall(waiver: bool = False) -> Wall:
     """
     from upwright.warden.isolation.probe import holes
 
+    if sys.platform != "linux":
+        raise IsolationError("cells need Linux", value=sys.platform, todo="run it on Linux, or in a virtual machine")
     reasons = []
     for wall in (Bubblewrap(), Landlock()):
         try:

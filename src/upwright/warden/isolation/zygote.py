@@ -24,7 +24,7 @@ from .meter import Meter
 from .planting import Bait
 
 MOST_COMPILED = 300
-TICK = 0.025
+TICK = 0.05
 """Seconds between two looks at what a run uses."""
 
 
@@ -83,6 +83,9 @@ class Zygote:
             system.adopt_orphans()
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")  # where the machine's memory runs out, this goes first
+        for name in os.environ.keys() - hello["environment"].keys():
+            del os.environ[name]
+        os.environ.update({n: text.replace("{root}", "/tmp") for n, text in hello["environment"].items()})
         sys.dont_write_bytecode = True
         for name in hello["imports"]:
             importlib.import_module(name)
@@ -94,15 +97,16 @@ class Zygote:
         last = system.Filter(last=True, shared=not self.private, connect=connect, counted=True)
         self.meter = Meter(own_space=self.private, ours=1 if self.role == "candidate" else 0)  # the acceptor
         self.ground = cell.Ground(
-            hello["mode"], hello["folder"], hello["home"], tuple(hello["readable"]), last, 4, self.meter.data
-        )
+            hello["mode"], hello["folder"], hello["home"], tuple(hello["readable"]), hello["environment"], last,
+            self.meter.data,
+        )  # fmt: skip
         with contextlib.suppress(OSError):
             system.Filter(last=False).install()
         self.number, self.pid, self.ended, self.counter, self.limit = 0, 0, -1, -1, ""
-        self.limits: dict[str, Any] = {}
         self.poll = select.poll()
         for fd in (link.fileno(), owner):
             self.poll.register(fd, select.POLLIN)
+        gc.disable()
         gc.collect()
         gc.freeze()
         post.send(link, {"ready": True}, [os.pidfd_open(os.getpid())])
@@ -123,7 +127,7 @@ class Zygote:
             if self.counter in events:
                 self._count(events[self.counter])
             if self.pid and not self.limit and time.monotonic() >= look:
-                self._over(self.meter.over(self.pid, self.limits))
+                self._over(self.meter.over())
                 look = time.monotonic() + TICK
             if self.pid and select.select([self.ended], [], [], 0)[0]:
                 self._finish()
@@ -150,9 +154,8 @@ class Zygote:
         for fd in fds:
             os.close(fd)
         self.number, self.pid, self.ended, self.limit = order.number, pid, os.pidfd_open(pid), ""
-        self.limits = order.limits
         self.poll.register(self.ended, select.POLLIN)
-        self.meter.begin()
+        self.meter.begin(pid, order.root, order.limits)
         if not self.private:
             post.send(self.link, {"group": pid})
         theirs.close()
@@ -168,7 +171,7 @@ class Zygote:
             self.poll.unregister(self.counter)
             return
         who = system.asked_for(self.counter)
-        if self.meter.may_fork(self.pid, self.limits):
+        if self.meter.may_fork():
             system.granted(self.counter, who)
         else:
             self._over("processes")
