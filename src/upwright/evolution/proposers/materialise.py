@@ -39,7 +39,7 @@ from upwright.evolution.proposers._trace import (
 from upwright.evolution.proposers.base import Brief, Draft, Program, Result
 from upwright.evolution.records import program_digest
 
-SECONDS = 18.0
+SECONDS = 45.0
 """Of the processor, for one climb at most; half as many after a run that was cut short."""
 SHORTEST = 1.0
 FIRST = 80
