@@ -22,7 +22,7 @@ from upwright.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from upwright.lines import CandidateLine, Comparison, GenerationLine, Lineage
+    from upwright.lines import CandidateLine, Comparison, Evidence, GenerationLine, Lineage
     from upwright.metrics import Metric
 
 _ITEMS, _WIDE = 24, 200  # most items and characters of one thing that a build noted; the page has all
@@ -64,13 +64,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     out.print(f"{project.root.name}: champion is generation {champion.name}")
     rows = [
         ("objective", line.objective),
-        *_metrics(champion.metrics),
-        ("confirmed score", _score(champion)),
-        ("last gain", gained(champion.confirmation.gain) if champion.confirmation else "–"),
-        (
-            "total gain",
-            gained(line.vault[-1].total.gain) + ", on vault tasks" if line.vault else "the vault has not been opened",
-        ),
+        *_measured(line, champion),
         ("candidates", f"{len(line.candidates)} tried, {line.tests} tested, {len(line.generations) - 1} promoted"),
         ("spent", f"{duration(line.spent.seconds)}, {amount(line.spent.tokens)} tokens"),
     ]
@@ -82,6 +76,28 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         )
     for name, value in rows:
         out.print(f"  {name:<16} {value}")
+
+
+def _measured(line: Lineage, champion: GenerationLine) -> list[tuple[str, str]]:
+    """How good the champion is. Of a metric that repeats exactly there is no more to say than the metric."""
+    from upwright.web.programs import sentence
+
+    found = _metrics(champion.metrics)
+    if told := sentence(line):
+        found.append(("since the first", told))
+    if _exact(champion):
+        return found
+    vault = gained(line.vault[-1].total.gain) + ", on vault tasks" if line.vault else "the vault has not been opened"
+    return [
+        *found,
+        ("confirmed score", _score(champion)),
+        ("last gain", gained(champion.confirmation.gain) if champion.confirmation else "–"),
+        ("total gain", vault),
+    ]
+
+
+def _exact(g: GenerationLine) -> bool:
+    return bool(g.metrics) and all(m.exact for m in g.metrics)
 
 
 def _metrics(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
@@ -231,9 +247,10 @@ def _print_generation(line: Lineage, g: GenerationLine) -> None:
         ]
     rows += _planned(line, g)
     rows += _metrics(g.metrics)
-    rows.append(("confirmed", _score(g)))
+    if not _exact(g):
+        rows.append(("confirmed", _score(g)))
     rows += _reached(g)
-    if g.confirmation:
+    if g.confirmation and not _exact(g):
         rows.append(("gain", f"{gained(g.confirmation.gain)} on {g.confirmation.gain.n} fresh tasks"))
     if g.number:
         rows.append(
@@ -245,11 +262,7 @@ def _print_generation(line: Lineage, g: GenerationLine) -> None:
     for name, value in rows:
         out.print(f"  {name:<16} {value}")
     if g.evidence:
-        e = g.evidence
-        weight = e.weight if e.claim else f"e-value {amount(e.e_value)} of {e.threshold:.0f} needed"
-        out.print(f"evidence of test {e.test}: {weight}; {e.reason}")
-        for c in (e.objective, *e.protected):
-            out.print(f"  {comparison(c)}")
+        _print_evidence(g.evidence)
     if g.skills and not g.metrics:
         out.print("skills, confirmed (before → now)")
         for s in sorted(g.skills, key=lambda s: s.former.mean - s.child.mean):
@@ -265,6 +278,14 @@ def _print_generation(line: Lineage, g: GenerationLine) -> None:
         out.print("what building it noted")
         for text in noted(g.note):
             out.print(f"  {text}")
+
+
+def _print_evidence(e: Evidence) -> None:
+    out = console()
+    weight = "measured again" if e.claim else f"e-value {amount(e.e_value)} of {e.threshold:.0f} needed"
+    out.print(f"evidence of test {e.test}: {weight}; {e.reason}")
+    for c in e.protected if e.claim else (e.objective, *e.protected):
+        out.print(f"  {comparison(c)}")
 
 
 def _planned(line: Lineage, g: GenerationLine) -> list[tuple[str, str]]:

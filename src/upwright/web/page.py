@@ -66,11 +66,13 @@ def _head(facts: Facts) -> str:
     tiles: list[tuple[str, str, str]] = []
     if champion:
         score = champion.score
-        if score:
+        if champion.number and champion.metrics:
+            tiles.append(programs.tile(champion.metrics[0]))
+        elif score:
             tiles.append(("champion's confirmed score", _pct(score.mean), f"{_span(score)} on {score.n} fresh tasks"))
         elif champion.practice is not None:
             tiles.append(("champion on practice", _pct(champion.practice), "no confirmed score yet"))
-        if line.vault:
+        if line.vault and not (champion.metrics and champion.metrics[0].exact):
             total = line.vault[-1].total
             of = line.of(line.vault[-1].digest)
             tiles.append(

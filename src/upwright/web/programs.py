@@ -80,7 +80,9 @@ def read_search(paths: Iterable[Path], metric: Metric, programs: Mapping[int, st
     for path in paths:
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)) as db:
-                query = "SELECT metrics, proposer, digest FROM candidate WHERE event IS NOT NULL ORDER BY number"
+                # what a failed run measured is no result: the evaluator itself may have said so
+                metrics = "CASE WHEN kind = '' THEN metrics ELSE '{}' END"
+                query = f"SELECT {metrics}, proposer, digest FROM candidate WHERE event IS NOT NULL ORDER BY number"
                 rows += db.execute(query).fetchall()
                 _add(failures, db.execute("SELECT kind, count(*) FROM candidate WHERE kind != '' GROUP BY kind"))
                 _add(refused, db.execute("SELECT kind, count(*) FROM refused GROUP BY kind"))
@@ -161,6 +163,12 @@ def _sentence(m: Metric, before: float | None, after: float | None) -> str:
     told = numbers(before, after)
     runs = f"in each of {m.n} sealed runs" if m.exact else f"mean of {m.n} sealed runs each"
     return f"{m.name} from {told[0]} to {told[1]} ({'more' if m.direction == 'max' else 'less'} is better; {runs})"
+
+
+def tile(m: Metric) -> tuple[str, str, str]:
+    """Title, number and small print of what the champion measured."""
+    better = "more" if m.direction == "max" else "less"
+    return f"champion's {m.name}", escape(number(m.child)), f"{better} is better; {m.n} sealed runs"
 
 
 # ---- the terminal -------------------------------------------------------------------------------

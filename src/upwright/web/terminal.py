@@ -50,19 +50,7 @@ def lines(facts: Facts) -> list[str]:
     if facts.knowing:
         told += ["", "how well its confidence tells right answers from wrong ones, on practice"]
         told += [f"  {sentence}" for sentence in knowing_told(facts)]
-    told += ["", "what was kept, and why it was tried", *_older(line.generations[1:])]
-    for g in line.generations[1:][-MOST:]:
-        e = g.evidence
-        told.append(f"  {g.number:>3} {g.lever or '–'}: {g.reason}")
-        told.append(f"      changed {', '.join(g.changed) or '–'}; learned from {g.rung or '–'}")
-        if g.digest in facts.shapes:
-            told.append(f"      network: {shapes.told(facts.shapes[g.digest])}")
-            told += [f"      recipe: {change}" for change in facts.shapes[g.digest].recipe]
-        told.append(
-            f"      cost: {g.build.seconds:.0f} s to build it, {g.cost.seconds:.0f} s since the generation before"
-        )
-        if e:
-            told.append(f"      evidence: {e.weight}; {e.reason}")
+    told += _kept(facts)
     if line.plans:
         told += ["", "what was planned, and what happened"]
         told += [f"  {text}" for text in planned.lines(line.plans)]
@@ -81,6 +69,27 @@ def lines(facts: Facts) -> list[str]:
         ok = f"{facts.ledger.entries} entries, every hash, signature, threshold and verdict follows"
         broken = f"BROKEN at entry {facts.ledger.index}: {facts.ledger.problem}"
         told += ["", "ledger", f"  {ok if facts.ledger.ok else broken}"]
+    return told
+
+
+def _kept(facts: Facts) -> list[str]:
+    """The generations, the newest :data:`MOST`, each with its reason, cost and evidence."""
+    kept = facts.lineage.generations[1:]
+    told = ["", "what was kept, and why it was tried", *_older(kept)]
+    for g in kept[-MOST:]:
+        e = g.evidence
+        told.append(f"  {g.number:>3} {g.lever or '–'}: {g.reason}")
+        told.append(f"      changed {', '.join(g.changed) or '–'}; learned from {g.rung or '–'}")
+        if g.digest in facts.shapes:
+            told.append(f"      network: {shapes.told(facts.shapes[g.digest])}")
+            told += [f"      recipe: {change}" for change in facts.shapes[g.digest].recipe]
+        if found := g.note.get("found by"):
+            told.append(f"      found by {found}")
+        told.append(
+            f"      cost: {g.build.seconds:.0f} s to build it, {g.cost.seconds:.0f} s since the generation before"
+        )
+        if e:
+            told.append(f"      evidence: {'measured again' if e.claim else e.weight}; {e.reason}")
     return told
 
 
