@@ -40,7 +40,7 @@ check: $(STAMP)     ## ruff, mypy strict, the import contracts
 test: $(STAMP)      ## the whole test suite, a process for each core
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist worksteal
 
-bench: $(STAMP)     ## every benchmark, side by side in one run, about 75 minutes; results to bench-out/ and the terminal
+bench: $(STAMP)     ## every benchmark, side by side in one run, about 100 minutes; results to bench-out/ and the terminal
 	$(BIN)/python -m benchmarks $(ONLY)
 
 bench-levers: $(STAMP)  ## every lever alone for 6 minutes, three seeds, with controls and scripts by hand: some five hours, goes on where it was stopped

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = {
-    "gate": "main", "overhead": "main", "throughput": "measure", "training": "measure", "comparison": "measure",
+    "gate": "main", "overhead": "main", "throughput": "measure", "training": "measure", "isolation": "measure", "noise": "measure",
+    "programs": "measure", "search": "measure", "comparison": "measure",
 }  # fmt: skip
 """Module → the function that measures, prints progress and returns its figures."""
 
