@@ -511,9 +511,14 @@ def test_pure_noise_is_never_promoted(tmp_path, opened, fake, shared, monkeypatc
 def test_a_real_gain_in_noise_is_found(tmp_path, opened, fake):
     fake(lambda p, s: {"value": value_of(p) + float(np.random.default_rng([s % 2**32, int(value_of(p))]).normal())})
     w = opened(home_of(tmp_path, NOISY))
-    knock(w, 4.0)
+    test = knock(w, 4.0)
     assert verdict(w)["decision"] == "PROMOTE"
     assert verdict(w)["log_e"] >= math.log(verdict(w)["threshold"])
+    w.promote(test)
+    drive(w, test, {body(4.0)["digest"]: says(4.0), START["digest"]: says(1.0)})
+    whole = [b["drawn"] for b in entries(w, "batch") if b["phase"] == "confirm"]
+    assert whole == [{"value": 8}] * 2, "a run takes its time: no batch is larger than the charter says"
+    assert entries(w, "confirmed")[-1]["n"] == 16
 
 
 def test_a_grader_without_an_evaluator_says_so(tmp_path):

@@ -52,6 +52,8 @@ def plan(state: State) -> dict[str, Any]:
         "interval": INTERVAL,
         **asdict(charter.sealed),
     }
+    if state.runs_programs:  # each task is a run, and each answer a whole program: batches stay small
+        settings["whole"] = charter.sealed.batch
     exact = exact_suites(state)
     return {**settings, "exact": exact} if exact else settings
 

@@ -21,7 +21,7 @@ Score = float | None
 
 
 WHOLE = 128
-"""Tasks in a batch of a draw that is not stopped early (confirmation, vault), or the charter's batch if that is larger."""
+"""Tasks in a batch of a draw that is not stopped early (confirmation, vault), or the charter's batch if that is larger. A plan may say another number."""
 
 EXACTLY = "every metric of this test repeats exactly, so nothing random is claimed and no error rate is spent"
 
@@ -140,7 +140,8 @@ class Trial:
         phase, size = self.phase, int(self.plan["batch"])
         if phase in ("confirm", "vault"):
             left = self._whole(phase) - self.drawn[phase, self.objective]
-            return [(self.objective, min(max(size, WHOLE), left))] if left > 0 else []
+            whole = int(self.plan.get("whole", WHOLE))
+            return [(self.objective, min(max(size, whole), left))] if left > 0 else []
         wanted = []
         for suite in self.gate.open_suites(self.objective):
             n_max = self.exact[suite]["runs"] if suite in self.exact else int(self.plan["n_max"])
