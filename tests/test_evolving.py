@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upwright.errors import ProjectError, TaskError
-from upwright.evolving import Wish, begin
+from upwright.evolving import Wish, begin, rounds
 from upwright.evolving.config import Config, read_config
 from upwright.evolving.files import gather
+from upwright.evolving.outcome import Outcome
+from upwright.evolving.outcome import told as outcome_told
 from upwright.evolving.recognise import Format, language_of, needs, of_source, recognise
 from upwright.evolving.trials import Scale, Trial, choose_metric, scale_of, time_out, try_first
-from upwright.evolving.writing import evaluator_text
+from upwright.evolving.writing import evaluator_text, legs
 from upwright.project import read_settings
 from upwright.warden.charter import Charter
 from upwright.warden.evaluator_spec import EvaluatorSpec
@@ -438,3 +440,44 @@ def test_settings_can_be_read_back(example: Path, tmp_path: Path) -> None:
     project = begin(Wish(example, output=tmp_path / "out"), judge_of=Fake(lambda seed: Said({"height": 1.0})))
     assert read_settings(project.root / "upwright.toml") == project.settings
     assert Scale("m", "max", 0.0, 1.0, True, 0.0).exact
+
+
+@pytest.mark.parametrize(("candidates", "searches"), [(6, 1), (20, 1), (99, 1), (100, 2), (400, 8), (5000, 8)])
+def test_a_number_of_candidates_is_cut_into_searches(
+    candidates: int, searches: int, example: Path, tmp_path: Path
+) -> None:
+    fake = Fake(lambda seed: Said({"height": 1.0}))
+    wish = Wish(example, output=tmp_path / "out", candidates=candidates)
+    project = begin(wish, judge_of=fake)
+    assert legs(candidates) == searches
+    assert rounds(project, candidates) == searches
+    assert rounds(project, 3 * candidates) == 3 * searches
+    assert rounds(project, None) is None
+
+
+def test_a_search_by_the_clock_is_not_counted_in_candidates(example: Path, tmp_path: Path) -> None:
+    project = begin(Wish(example, output=tmp_path / "out"), judge_of=Fake(lambda seed: Said({"height": 1.0})))
+    with pytest.raises(ProjectError, match="end by the clock"):
+        rounds(project, 10)
+
+
+# ---- the last words -------------------------------------------------------------------------------
+
+PROVEN = Outcome(
+    "height", "max", 1.5, 2.25, True, 3, "measured again: 2.25 against 2", 40, 2, 1, 2.25, 1.5, "/p", "/p/a.py"
+)
+
+
+def test_what_was_proven_is_told_first_and_what_was_only_seen_as_such() -> None:
+    assert outcome_told(PROVEN) == [
+        "proven: height 1.5 → 2.25 (more is better; in each of 3 fresh runs)",
+        "evidence: measured again: 2.25 against 2",
+        "40 candidates run on practice, 2 tested by the warden, 1 kept",
+        "the best program is /p/a.py",
+    ]
+    noisy = outcome_told(replace(PROVEN, exact=False, direction="min", runs=12))
+    assert "(less is better; mean of 12 fresh runs that decided nothing)" in noisy[0]
+    nothing = outcome_told(replace(PROVEN, before=None, after=None, promoted=0, seen=3.0))
+    assert nothing[0].startswith("nothing was proven better than the first program")
+    assert nothing[1].endswith("the first program 1.5: seen, not proven")
+    assert nothing[-1] == "the first program is /p/a.py"

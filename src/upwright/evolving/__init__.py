@@ -115,8 +115,9 @@ def rounds(project: Project, candidates: int | None) -> int | None:
     """
     if candidates is None:
         return None
-    each = round(read_search(Body(project.body_path)).candidates * project.settings.run.effort)
-    if not each:
+    search = read_search(Body(project.body_path))
+    each = max(search.ahead, round(search.candidates * project.settings.run.effort))
+    if not search.candidates:
         raise ProjectError(
             "this project's searches end by the clock",
             value=f"--candidates {candidates}",

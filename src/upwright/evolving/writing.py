@@ -231,8 +231,8 @@ def legs(candidates: int) -> int:
 
 
 def _effort(design: Design) -> float:
-    """The effort at which the lever expects as many seconds as a search takes."""
-    return float(f"{leg(design) / SEARCH_SECONDS:.3g}")
+    """The effort at which the lever expects as many seconds as a search takes; at most 1, so that a number of candidates comes out as it was given."""
+    return min(1.0, float(f"{leg(design) / SEARCH_SECONDS:.3g}"))
 
 
 def _model(design: Design) -> str:
@@ -242,7 +242,7 @@ def _model(design: Design) -> str:
         table["candidates"] = round(design.candidates / legs(design.candidates) / effort)
     else:
         table["candidates"] = 0
-    table["seconds"] = SEARCH_SECONDS
+    table["seconds"] = max(SEARCH_SECONDS, round(leg(design), 1))
     if design.endpoints:
         table["endpoints"] = list(design.endpoints)
     if design.features:
