@@ -243,6 +243,23 @@ def test_it_ends_when_nobody_has_anything_new(place: Path) -> None:
     assert found.refused["duplicate"] > STALLED
 
 
+def test_a_proposer_that_fails_is_told_of_and_the_others_go_on(place: Path) -> None:
+    class Failing(Nudge):
+        def propose(self, brief: Brief) -> Sequence[Draft]:
+            raise ZeroDivisionError("division by zero")
+
+    found = campaign(place, Failing("failing"), Nudge()).run(30)
+    assert found.tried == 30
+    assert found.trouble == {"failing": "ZeroDivisionError: division by zero"}
+
+    class Stopping(Nudge):
+        def propose(self, brief: Brief) -> Sequence[Draft]:
+            raise Stopped("a person asked for it")
+
+    with pytest.raises(Stopped):
+        campaign(place, Stopping()).run(40)
+
+
 def test_without_proposers_the_first_is_judged(place: Path) -> None:
     assert campaign(place).run(10).tried == 1
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import count, takewhile
 from typing import Literal
 
-from upwright.errors import BodyError
+from upwright.errors import BodyError, StorageError, Stopped
 from upwright.evolution import history
 from upwright.evolution.archive import Archive, Run, Waiting
 from upwright.evolution.bandit import Bandit
@@ -33,6 +33,7 @@ from upwright.evolution.placing import Placing
 from upwright.evolution.proposers.base import Brief, Proposer
 from upwright.evolution.records import Candidate, Draft, Judged, Program, Result, checked_path, program_digest
 from upwright.records import derive_seed
+from upwright.warden.errors import WardenFault
 
 JudgeOf = Callable[[Program, int], Judged]
 """``judge(program, seed)``; thread-safe. Trouble that is not the program's it raises."""
@@ -89,6 +90,7 @@ class Found:
         by_proposer: name → candidates, failed, seconds of judging, of this call; ``failures``: kind → candidates.
         refused: kind (``duplicate``, ``near``, ``scope``) → drafts that were not judged, of this call.
         ended: why, in words. ``alarms``: what looked like an attack, of this call, the first ones.
+        trouble: proposer → how it failed, the last time that it did.
     """
 
     best: Candidate | None
@@ -100,6 +102,7 @@ class Found:
     refused: Mapping[str, int]
     ended: str
     alarms: tuple[str, ...] = ()
+    trouble: Mapping[str, str] = field(default_factory=dict)
 
 
 class Campaign:
@@ -133,6 +136,7 @@ class Campaign:
             archive, setup.axes, self._novelty.marks(origin), Rule(setup.exact, setup.checks), setup.islands
         )
         self._alarms: list[str] = []
+        self._trouble: dict[str, str] = {}
         self._best_told = (-1, "")
         self._runs: dict[int, dict[int, Run]] = {}
         self._futures: dict[Future[Judged], tuple[int, int, int]] = {}
@@ -253,7 +257,7 @@ class Campaign:
         island = step % setup.islands
         brief = self._brief(step, island, setup.batch if most is None else min(setup.batch, most - self.archive.count))
         clock = time.monotonic()
-        drafts = list(self._proposers[name].propose(brief))[: brief.n]
+        drafts = self._drafts(name, brief)
         each = (time.monotonic() - clock) / max(1, len(drafts))
         taken: list[Waiting] = []
         refused: list[tuple[Draft, str, str]] = []
@@ -277,6 +281,16 @@ class Campaign:
             self._seconds[one.number] = each
             self._under_way.append(one)
             self._measure(one, 1)
+
+    def _drafts(self, name: str, brief: Brief) -> list[Draft]:
+        """What a proposer says; one that fails says nothing, is told of at the end, and the others go on."""
+        try:
+            return list(self._proposers[name].propose(brief))[: brief.n]
+        except (Stopped, StorageError, WardenFault):
+            raise
+        except Exception as error:
+            self._trouble[name] = f"{type(error).__name__}: {error}"
+            return []
 
     def _brief(self, step: int, island: int, n: int) -> Brief:
         archive, setup = self.archive, self.setup
@@ -358,4 +372,5 @@ class Campaign:
             refused=history.refusals(archive, event),
             ended=ended,
             alarms=tuple(self._alarms),
+            trouble=dict(self._trouble),
         )

@@ -240,6 +240,7 @@ class _Build:
             "metric": {"name": self.trials.metric, "before": before.metrics.get(self.trials.metric), "after": best.metrics.get(self.trials.metric)},
             "practice score": {"before": before.score, "after": best.score, "standard error": best.stderr},
             "ended": found.ended,
+            **({"proposers that failed": dict(found.trouble)} if found.trouble else {}),
         }  # fmt: skip
 
     def _program(self, digest: str) -> Program:
