@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import count, takewhile
 from typing import Literal
 
-from upwright.errors import BodyError, StorageError, Stopped
+from upwright.errors import BodyError, Stopped, StorageError
 from upwright.evolution import history
 from upwright.evolution.archive import Archive, Run, Waiting
 from upwright.evolution.bandit import Bandit
