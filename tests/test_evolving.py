@@ -342,6 +342,21 @@ def test_an_exact_project(example: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in project.root.iterdir()) == ["body", "charter.toml", "tasks", "upwright.toml"]
 
 
+def test_an_evaluator_toml_beside_the_evaluator_says_what_gets_better(example: Path, tmp_path: Path) -> None:
+    (example / "evaluator.toml").write_text(
+        'metric = "weight"\ndirection = "min"\n[limits]\nseconds = 7\nmemory_mb = 300\n'
+    )
+    fake, told = Fake(lambda seed: Said({"height": 1.5, "weight": 4.0})), list[str]()
+    project = begin(Wish(example, output=tmp_path / "one"), told.append, fake)
+    spec = EvaluatorSpec.read(project.root / "tasks" / "towers")
+    assert (spec.metric, spec.direction, spec.center, spec.exact) == ("weight", "min", 4.0, True)
+    assert (fake.specs[0].limits.seconds, spec.limits.memory_mb) == (7.0, 300)
+    assert "of evaluator.toml: metric, direction and limits taken" in told
+    other = begin(Wish(example, metric="height", output=tmp_path / "two"), judge_of=fake)
+    spec = EvaluatorSpec.read(other.root / "tasks" / "towers")
+    assert (spec.metric, spec.direction) == ("height", "max")
+
+
 def test_a_noisy_project_with_a_protected_metric(example: Path, tmp_path: Path) -> None:
     fake = Fake(lambda seed: Said({"height": 1.5 + seed % 7 / 100, "time": 2.0 + seed % 3 / 10}, seconds=2.0))
     wish = Wish(example, output=tmp_path / "out", metric="height", protect=("time:min",), minutes=10)

@@ -25,7 +25,7 @@ from upwright.evolving.trials import FIRST_SECONDS, Judged, Scale, Trial
 from upwright.evolving.writing import DEFAULT_MINUTES, Design, lay_out, spec_of, write
 from upwright.project import Project
 from upwright.tasks.evaluator import WAIVER
-from upwright.warden.evaluator_spec import EvaluatorSpec
+from upwright.warden.evaluator_spec import FILE, EvaluatorSpec
 from upwright.warden.evaluator_spec import Scale as SpecScale
 from upwright.warden.isolation import Limits
 
@@ -176,13 +176,17 @@ def _tried(wish: Wish, sources: Sources, config: Config, folder: Path, say: Say,
     found = needs([sources.scored_by, *_python(sources)], _modules(sources))
     if found.missing:
         say(f"not installed here: {', '.join(found.missing)}")
-    most = wish.seconds or config.seconds or FIRST_SECONDS
-    spec = spec_of(sources, found.warm, Limits(seconds=most), together=together)
-    direction = "min" if wish.minimise else "max"
-    if wish.metric:
-        spec = replace(spec, metric=wish.metric)
+    given = _given(sources, say)
+    most = wish.seconds or config.seconds or (given.limits.seconds if given else FIRST_SECONDS)
+    limits = replace(given.limits if given else Limits(), seconds=most)
+    spec = spec_of(sources, found.warm, limits, together=together)
+    named = wish.metric or (given.metric if given else "")
+    known = given is not None and (named == given.metric or named in given.metrics)
+    direction = "min" if wish.minimise or (given and known and given.of(named).direction == "min") else "max"
+    if named:
+        spec = replace(spec, metric=named)
     trial = _run(judge_of(folder, spec, True), sources.program, say)
-    metric = trials.choose_metric(trial, wish.metric)
+    metric = trials.choose_metric(trial, named)
     scale = trials.scale_of(trial, metric, direction, wish.exact)
     seconds = wish.seconds or trials.time_out(trial.seconds, config.seconds)
     protected = _protected(wish.protect, trial, metric)
@@ -199,6 +203,21 @@ def _tried(wish: Wish, sources: Sources, config: Config, folder: Path, say: Say,
     return Design(
         sources, spec, scale, typical, language, wish.minutes, wish.candidates, wish.endpoints, protected, features
     )
+
+
+def _given(sources: Sources, say: Say) -> EvaluatorSpec | None:
+    """The evaluator.toml beside an evaluator: what gets better, and what a run may use. How the metric is read the first runs tell.
+
+    Raises:
+        GraderError: it is malformed.
+    """
+    if sources.evaluator is None or not (sources.evaluator.parent / FILE).is_file():
+        return None
+    spec = EvaluatorSpec.read(sources.evaluator.parent)
+    if spec.entry != sources.evaluator.name:
+        return None
+    say(f"of {FILE}: metric, direction and limits taken")
+    return spec
 
 
 def _run(judge: Judge, program: Mapping[str, str], say: Say) -> Trial:
