@@ -141,4 +141,4 @@ def test_mcp_without_the_sdk(cli: Cli, root: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "mcp" else find(name))
     said = cli("mcp", project=root)
     assert said.code == 3
-    assert "pip install 'upwright[mcp]'" in said.err
+    assert "pip install 'upwright[agents]'" in said.err

@@ -156,7 +156,7 @@ def mcp(
 ) -> None:
     """Serve an agent on standard input and output, by the Model Context Protocol: read, propose, learn the verdict.
 
-    A client starts this command itself; --config prints what it wants to know. Needs: pip install 'upwright[mcp]'.
+    A client starts this command itself; --config prints what it wants to know. Needs: pip install 'upwright[agents]'.
     """
     project = project_of(context)
     if not config and not as_json:
@@ -183,7 +183,7 @@ def serve(project: Project) -> None:
     from upwright.errors import MissingExtra
 
     if find_spec("mcp") is None:
-        raise MissingExtra("mcp", "mcp")
+        raise MissingExtra("mcp", "agents")
     from upwright.agents.server import serve as run
 
     run(project)
