@@ -159,9 +159,10 @@ class UpwrightProbe:
             def flush(self):
                 return None
 
-        def tell(point, value, used, settled):
+        def tell(point, value, used, settled, done=False):
             if np.isfinite(value):
-                self.say({"point": point.tolist(), "value": value, "start": start, "used": used, "settled": settled})
+                said = {"point": point.tolist(), "value": value, "start": start}
+                self.say({**said, "used": used, "settled": settled, "done": done})
 
         with warnings.catch_warnings(), contextlib.redirect_stdout(Silent()), quick():
             warnings.simplefilter("ignore")
@@ -171,7 +172,7 @@ class UpwrightProbe:
         self.numbers[:] = found[0].tolist()
         random.setstate(states[0])
         np.random.set_state(states[1])
-        tell(*found)
+        tell(*found, done=True)
 
 
 ##########

@@ -71,13 +71,17 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 class Climbed(msgspec.Struct, frozen=True):
-    """Where a climb ended: its best point and value, the value that it began with, evaluations, and whether that is a local maximum."""
+    """Where a climb ended: its best point and value, the value that it began with, evaluations, and whether that is a local maximum.
+
+    ``done`` is false where the run was ended before the climb was.
+    """
 
     point: list[float]
     value: float
     start: float
     used: int
     settled: bool
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,9 +219,9 @@ class Materialise:
         printed = self.bench(
             {**tried.program, tried.path: climbing(source, how, nonce)}, PATIENCE * self.seconds + SLACK
         )
-        if printed.why:
-            self.seconds = max(SHORTEST, min(self.seconds, how.limits[1] / 2))
         end = read_climb(printed, nonce, len(numbers)) if numbers else None
+        if end is not None and not end.done:
+            self.seconds = max(SHORTEST, min(self.seconds, how.limits[1] / 2))
         return None if end is None else self._ended(tried, end, numbers, brief)
 
     def _ended(self, tried: _Try, end: Climbed, numbers: Sequence[Literal], brief: Brief) -> Draft | None:
