@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -190,7 +191,7 @@ def _tell(project: Project, line: Lineage, as_json: bool) -> None:
     out = console()
     for text in told(outcome):
         out.print(text)
-    out.print(f"`upwright -p {project.root.name} report` tells the whole; the same command goes on")
+    out.print(f"`upwright -p {os.path.relpath(project.root)} report` tells the whole; the same command goes on")
 
 
 def _plain(outcome: object) -> dict[str, Any]:

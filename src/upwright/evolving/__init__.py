@@ -104,7 +104,9 @@ def begin(wish: Wish, say: Say = lambda told: None, judge_of: JudgeOf | None = N
         folder = Path(scratch) / sources.name
         lay_out(sources, folder)
         design = _tried(wish, sources, config, folder, say, judge_of or isolated)
-        return write(target, design, folder)
+        project = write(target, design, folder)
+    say(f"wrote {target.name}: charter.toml says how sure to be, tasks/{sources.name}/evaluator.toml how a run is read")
+    return project
 
 
 def rounds(project: Project, candidates: int | None) -> int | None:
