@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from upwright.project import Project
 
 
+RUNS = "answering"
+"""What the loop notes while a body answers: for a program, while it is run."""
+
+
 class Telling(Display):
     """The display of ``upwright evolve``: searches, tests and verdicts, in the evaluator's own numbers.
 
@@ -29,7 +33,8 @@ class Telling(Display):
     def _say(self, event: Event, closed: bool) -> None:
         text = self._told(event)
         now = time.monotonic()
-        waits = event.verb == "build" and event.done < event.total and now - self._said_at < PLAIN_EVERY
+        counts = event.note == RUNS or (event.verb == "build" and event.done < event.total)
+        waits = counts and now - self._said_at < PLAIN_EVERY
         if text and text != self._said and not waits:
             self._said, self._said_at = text, now
             self.console.print(text, soft_wrap=True)
@@ -41,10 +46,11 @@ class Telling(Display):
         """An event in a line; empty for those that tell a person nothing."""
         if event.verb == "propose":
             return f"search {event.round}: {event.note}"
-        if event.verb == "build" and event.total > 1 and event.note != "answering":
-            return f"  {event.note}"
-        if event.verb == "prove" and event.note and event.note != "answering":
-            return f"  {event.note}"
+        if event.note == RUNS:
+            where = {"prove": "to test it", "build": "to compare it"}.get(event.verb, "of the champion on practice")
+            return f"  {event.done} of {event.total} runs {where}" if event.total > 1 else ""
+        if event.verb == "prove" or (event.verb == "build" and event.total > 1):
+            return f"  {event.note}".rstrip()
         return event.note if event.note.startswith("ended: ") else ""
 
 
