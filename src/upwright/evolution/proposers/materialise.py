@@ -119,7 +119,10 @@ class Materialise:
             return []
         if (plain := self._plain.pop("", None)) is not None:
             return [plain]
-        wanted = [t for _ in range(min(brief.n, self.workers)) if (t := self._choose(brief)) is not None]
+        wanted: list[_Try] = []
+        for _ in range(min(brief.n, self.workers)):
+            if (chosen := self._choose(brief, {t.name for t in wanted})) is not None:
+                wanted.append(chosen)
         seeds = [brief.rng.getrandbits(64) for _ in wanted]
         with ThreadPoolExecutor(max_workers=self.workers) as pool:
             found = list(pool.map(lambda t, seed: self._climb(t, brief, seed), wanted, seeds))
@@ -156,8 +159,8 @@ class Materialise:
         good, bad = self._paid.get(name, [0.0, 0.0])
         return rng.betavariate(good + kind + 0.1, bad + 1.1 - kind)
 
-    def _choose(self, brief: Brief) -> _Try | None:
-        """What to try next with this parent."""
+    def _choose(self, brief: Brief, taken: set[str]) -> _Try | None:
+        """What to try next with this parent; something else than what is ``taken`` for the same ask, where there is anything."""
         options: list[_Try] = []
         for source in sources(brief.parent.program, brief.scope):
             trace = self._trace(source, brief)
@@ -170,11 +173,12 @@ class Materialise:
                 kind = CLIMB if brief.parent.digest not in self._settled else KICK
                 key = skeleton(brief.parent.program, literals(brief.parent.program, brief.scope))
                 options.append(_Try(kind, brief.parent.program, None, measure, source.path, key))
-            if not uphill or brief.rng.random() < ASIDE:
+            if not uphill or taken or brief.rng.random() < ASIDE:
                 data = max(Counter(n.display for n in own if n.display >= 0).values(), default=0) >= DATA
                 options += [t for t in self._untried(source, trace, brief, measure) if data or t.kind == "freeze"]
         if not options:
             return None
+        options = [option for option in options if option.name not in taken] or options
         drawn = [self._luck(option.name, brief.rng) for option in options]
         chosen = options[drawn.index(max(drawn))]
         if max(drawn) < HOPELESS:
