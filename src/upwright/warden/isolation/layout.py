@@ -1,4 +1,4 @@
-"""What a cell can see of the machine: Python, the evaluator's files, and nothing else."""
+"""What a cell can see of the machine: Python, the system's programs and libraries, the evaluator's files; nothing of the user's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "timezone", "mime.types", "magic")
-TOO_WIDE = ("/", "/home", "/root", "/tmp", "/etc", "/var", "/opt", "/srv", "/work")
+TOO_WIDE = ("/", "/home", "/root", "/tmp", "/etc", "/var", "/opt", "/srv", "/mnt", "/media")
+"""Never shown as a whole, nor is the user's home, wherever Python may be: a cell that lacks its Python does not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,9 @@ def python_folders() -> list[str]:
         link = os.path.join(os.path.dirname(link), target) if target else ""
     folders = {os.path.realpath(f) for f in found} | {os.path.abspath(f) for f in found}
     kept: list[str] = []
+    wide = {*TOO_WIDE, os.path.expanduser("~")}
     for folder in sorted(folders):
-        if os.path.isdir(folder) and folder not in TOO_WIDE and not _inside(folder, [*SYSTEM, *kept]):
+        if os.path.isdir(folder) and folder not in wide and not _inside(folder, [*SYSTEM, *kept]):
             kept.append(folder)
     return kept
 

@@ -144,9 +144,9 @@ class Bubblewrap:
         binds = {path: path for path in SYSTEM if os.path.isdir(path) and not os.path.islink(path)}
         binds |= {f"/etc/{name}": f"/etc/{name}" for name in ETC if os.path.exists(f"/etc/{name}")}
         binds |= {path: path for path in python_folders()}
-        binds |= {str(HERE): places.code, str(plan.shared): places.shared}
+        binds[str(HERE)] = places.code
         if plan.folder is not None:
-            binds[str(plan.folder)] = places.folder
+            binds |= {str(plan.folder): places.folder, str(plan.shared): places.shared}
         words = [*ALONE]
         for path in SYSTEM:
             if os.path.islink(path):
@@ -265,5 +265,6 @@ def strongest_wall(waiver: bool = False) -> Wall:
     raise IsolationError(
         "nothing on this machine keeps foreign code in",
         value=reasons,
-        todo="apt-get install bubblewrap, or use Linux 6.12 or newer with Landlock; or sign a waiver",
+        todo="apt-get install bubblewrap (0.8 or newer; on Ubuntu also: sysctl kernel.apparmor_restrict_unprivileged_userns=0),"
+        " or use Linux 6.12 or newer with Landlock; or sign a waiver",
     )
