@@ -1,12 +1,13 @@
 """The evaluator of a project, as a search uses it: :class:`~upwright.evolution.records.Trials` over an evaluator's folder.
 
-Where the evaluator has quick stages a search runs those first; what is compared with the parent at the end, and what the warden
-measures, is judged whole.
+Where the evaluator has quick stages a search runs those first, and a program that ends in one of them has no score: what it measured there is
+of another size than what the others have. What is compared with the parent at the end, and what the warden measures, is judged whole.
 """
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from upwright.evolution.records import Judged, Program
@@ -39,7 +40,13 @@ class FolderTrials:
 
     def judge(self, program: Program, seed: int) -> Judged:
         """Run a program once, quick stages first."""
-        return self._judge().judge(program, seed, self.metric)
+        judged = self._judge().judge(program, seed, self.metric)
+        if judged.stage and judged.score is not None:
+            why = (
+                f"it ended after quick stage {judged.stage}, with {self.metric} = {judged.metrics[self.metric]:g} there"
+            )
+            return replace(judged, score=None, failure="stage", artifacts={**judged.artifacts, "why": why})
+        return judged
 
     def watch(self, program: Program, seconds: float) -> tuple[str, str]:
         """What a program prints; it may take as long as any run."""
