@@ -54,6 +54,11 @@ def test_searches_and_tests_are_told_and_nothing_else(out: Telling) -> None:
     ]
 
 
+def test_the_bound_on_candidates_is_told_as_it_was_given(out: Telling) -> None:
+    out(replace(EVENT, verb="promote", total=0, note="ended: 1 candidates, as asked"))
+    assert said(out)[0] == "ended: as many candidates as asked"
+
+
 def test_counts_wait(out: Telling, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("upwright.cli.evolving.PLAIN_EVERY", display.PLAIN_EVERY)
     for done in range(20):

@@ -51,7 +51,9 @@ class Telling(Display):
             return f"  {event.done} of {event.total} runs {where}" if event.total > 1 else ""
         if event.verb == "prove" or (event.verb == "build" and event.total > 1):
             return f"  {event.note}".rstrip()
-        return event.note if event.note.startswith("ended: ") else ""
+        if event.note.startswith("ended: "):
+            return "ended: as many candidates as asked" if event.note.endswith("candidates, as asked") else event.note
+        return ""
 
 
 def verdict(c: CandidateLine) -> str:
