@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +248,21 @@ def test_a_toehold_that_brings_nothing_ends_by_patience(tmp_path: Path, monkeypa
     built = build(tmp_path, pupil(tmp_path / "p"), reach=0.999, toehold=0.5, rounds=6, patience=1)
     assert len(built.note["rounds"]) < 6
     assert "below 100%" in built.note["ended"]
+
+
+def test_harder_labelled_problems_may_count_more(tmp_path: Path) -> None:
+    """Of three difficulties the hardest has three times the rows of the easiest; none is lost, and there are as many in all."""
+    parent = pupil(tmp_path / "p")
+    found = {}
+    for power in (0.0, 1.0):
+        built = build(tmp_path / str(power), parent, harder=power, labelled=600, rounds=1)
+        data = built.changes[FULL_DATA]
+        assert isinstance(data, bytes)
+        found[power] = Counter(level(d.input) for d in parse_data(data) if level(d.input) <= LABELLED)
+    assert sum(found[0.0].values()) == 600
+    assert 540 <= sum(found[1.0].values()) <= 600
+    assert 2.2 < found[1.0][3] / found[1.0][1] < 4.2
+    assert 0.8 < found[0.0][3] / found[0.0][1] < 1.25
 
 
 # ---- the truth is out of reach ------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 The lowest digit comes first, so that each digit of the sum needs only what has been written already and one carry. A sum has one
 digit more than the longer number, 0 where nothing is carried into it, so its length says nothing about the carry. This is the form of
-Lee et al. 2025 (arXiv 2502.01612). The difficulty is the number of digits of the longer number. Up to LABELLED digits the other number has
-any length up to that, as in the paper's labelled data; beyond it both are equally long, as in its self-labelled and test data.
+Lee et al. 2025 (arXiv 2502.01612). The difficulty is the number of digits of the longer number. Up to LABELLED digits the other number is
+as long in one half of the sums and has any length up to that in the others; beyond it both are equally long, as in the paper's self-labelled
+and test data.
 """
 
 import random
@@ -17,7 +18,7 @@ def _number(rng, digits):
 
 
 def _numbers(rng, digits):
-    other = rng.randint(1, digits) if digits <= LABELLED else digits
+    other = digits if digits > LABELLED or rng.random() < 0.5 else rng.randint(1, digits)
     pair = [_number(rng, digits), _number(rng, other)]
     rng.shuffle(pair)
     return pair

@@ -13,6 +13,7 @@ class Curriculum:
 
     Attributes:
         labelled: labelled problems that are drawn, before the first round, of the difficulties that have labels from outside.
+        harder: exponent by which harder ones of them count more: of difficulty d, a share in proportion to d to this power is kept.
         first_steps: training steps on them.
         rounds: most rounds of one build.
         stride: most difficulties that one round adds.
@@ -34,6 +35,7 @@ class Curriculum:
     """
 
     labelled: int = 6000
+    harder: float = 0.0
     first_steps: int = 1500
     rounds: int = 8
     stride: int = 3
@@ -67,7 +69,7 @@ class Curriculum:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1 (got {getattr(self, name)!r})")
-        for name in ("first_steps", "patience", "temperature"):
+        for name in ("harder", "first_steps", "patience", "temperature"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is at least 0 (got {getattr(self, name)!r})")
         for name in ("reach", "toehold", "share", "rate"):

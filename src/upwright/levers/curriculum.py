@@ -19,6 +19,7 @@ gets copies of its own, whose votes are less independent.
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -140,10 +141,12 @@ class CurriculumLever:
         data, anchors = read_data(parent), _anchors(parent)
         learned = (parent.root / ROUNDS).exists()
         known = {datum.input for datum in data if datum.by == REAL}
-        wanted = 2 * plan.probe if learned else plan.probe + plan.labelled + len(known)
+        more = (labelled**plan.harder) * labelled / sum(d**plan.harder for d in range(1, labelled + 1))
+        wanted = 2 * plan.probe if learned else plan.probe + round(more * plan.labelled) + len(known)
         drawn = workshop.practice.draw(wanted, derive_seed(seed, "gold"))
         tasks = [task for task in drawn if task.input not in known]
-        rounds.probe, rest = tasks[: plan.probe], tasks[plan.probe : plan.probe + plan.labelled]
+        rounds.probe, rest = tasks[: plan.probe], _harder(tasks[plan.probe :], plan.harder, labelled, seed)
+        rest = rest[: plan.labelled]
         if len(rounds.probe) < 8 or (not learned and len(rest) < 8):
             raise BuildError(
                 "too few labelled problems", value=len(tasks), todo="make more of the labelled difficulties"
@@ -186,6 +189,12 @@ class CurriculumLever:
                     "this body has no network, and no architecture.toml to make one by", value=str(parent.root)
                 )
         return found
+
+
+def _harder(tasks: Sequence[Task], power: float, top: int, seed: int) -> list[Task]:
+    """Of each difficulty a share in proportion to its power, all of the hardest."""
+    rng = random.Random(derive_seed(seed, "harder"))
+    return [task for task in tasks if rng.random() < (task.difficulty / top) ** power]
 
 
 def _bare(model: Path, scratch: Path) -> Path:
