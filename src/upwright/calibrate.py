@@ -229,14 +229,17 @@ def pairs_job(root: str, digest: str, suite_name: str, n: int, seed: int, *, pro
     tasks = suite.draw(n, derive_seed(seed, "calibrate"))
     columns: list[list[float | None]] = []
     tokens = 0
+    measured = bool(tasks) and tasks[0].scorer.get("kind") == "program"
     for side in range(2):
+        # a program answers alike whatever the seed: what differs is the run, so the other side gets other runs
+        drawn = suite.draw(n, derive_seed(seed, "calibrate", side)) if measured and side else tasks
 
         def tell(done: int, _: int, before: int = side * len(tasks)) -> None:
             progress(before + done, 2 * len(tasks), "answering twice, with other seeds")
 
-        answers = answer(body, [t.question for t in tasks], derive_seed(seed, "side", side), progress=tell)
+        answers = answer(body, [t.question for t in drawn], derive_seed(seed, "side", side), progress=tell)
         tokens += sum(a.prompt_tokens + a.completion_tokens for a in answers)
-        graded = [None if a.failure else suite.grade(a.text, t) for a, t in zip(answers, tasks, strict=True)]
+        graded = [None if a.failure else suite.grade(a.text, t) for a, t in zip(answers, drawn, strict=True)]
         columns.append([g if isinstance(g, float) else None for g in graded])
     scores = tuple((a, b) for a, b in zip(*columns, strict=True) if a is not None and b is not None)
     return Pairs(scores, len(tasks) - len(scores), body.inference.temperature, tokens)

@@ -158,6 +158,21 @@ def _tasks(project: Project) -> Iterator[Check]:
         few = facts["size"] is not None and facts["size"] < project.settings.run.practice
         todo = f"practice is set to {project.settings.run.practice}: add tasks or lower it" if few else ""
         yield Check("tasks", "warn" if few else "ok", f"{name}: {facts['kind']}, {count}", todo)
+    if any(suite.source.startswith("evaluator:") for suite in project.settings.suites.values()):
+        yield _isolation()
+
+
+def _isolation() -> Check:
+    from upwright.tasks.evaluator import waiver
+    from upwright.warden.isolation import IsolationError, strongest_wall
+
+    try:
+        wall = strongest_wall(bool(waiver()))
+    except IsolationError as error:
+        return Check("isolation", "fail", f"{error.what} ({error.value!r})", error.todo)
+    if wall.name == "waiver":
+        return Check("isolation", "warn", "nothing holds here; programs run by a signed waiver", "install bubblewrap")
+    return Check("isolation", "ok", f"{wall.name} holds: programs and evaluators run behind it")
 
 
 def _body(project: Project) -> Iterator[Check]:
@@ -177,12 +192,12 @@ def _body(project: Project) -> Iterator[Check]:
         body.architecture,
     )  # each raises BodyError when malformed
     weights = [p for p in (project.body_path / "model").glob("*") if p.suffix in (".safetensors", ".gguf")]
-    if body.has("model.toml"):
+    if body.has("program/") and not weights:
+        yield Check("body", "ok", "a program")
+    elif body.has("model.toml"):
         yield Check("body", "ok", "an endpoint (model.toml)")
     elif weights:
         yield Check("body", "ok", f"weights of {sum(p.stat().st_size for p in weights) / GB:.2f} GB in body/model/")
-    elif body.has("program/"):
-        yield Check("body", "ok", "a program")
     elif needs_network(body):
         yield Check("body", "ok", "no weights yet: the first run makes a network by architecture.toml")
     else:
