@@ -162,7 +162,7 @@ class _Slot:
             (self.home / name).mkdir(parents=True, exist_ok=True)
             os.chmod(self.home / name, 0o755)
         limits = pool.limits
-        roles = ("both",) if pool.together else ("evaluator", "candidate")
+        roles = ("both",) if pool.together else ("candidate", "evaluator")  # the one with more to prepare first
         try:
             for role in roles:
                 folder = None if role == "candidate" else pool.folder

@@ -86,12 +86,12 @@ class Run:
     def _begin(self, role: str, order: dict[str, Any], listener: int) -> None:
         side, writes = _Side(self.cells[role]), []
         self.sides[role] = side
-        wanted = [
+        wanted = (
             "output",
             "ready",
-            *(["result"] if role != "candidate" else []),
-            *(["alarms"] if role != "evaluator" else []),
-        ]
+            *(() if role == "candidate" else ("result",)),
+            *(() if role == "evaluator" else ("alarms",)),
+        )
         try:
             for name in wanted:
                 fd, write = os.pipe()
@@ -192,24 +192,28 @@ class Run:
     def _stop(self) -> None:
         """Kill both cells' runs, hear their last alarms; after anything but success, wait until no process is left."""
         assert self.end is not None
+        for side in self.sides.values():
+            with contextlib.suppress(OSError):  # told below
+                side.cell.kill()
         for role, side in self.sides.items():
             try:
-                side.cell.kill()
-                heard = False
-                until = time.monotonic() + KILL_SECONDS
-                while side.cell.pending and not (heard and self.end.ending is Ending.OK):
-                    told, _ = side.cell.read(until - time.monotonic())
-                    heard = heard or "group" not in told
-                    if told.get("limit") and self.end.ending is not Ending.TIMEOUT:
-                        self.end = _over(told["limit"], role, self.limits)  # passed in the last moment, but passed
-                    for text in told.get("alarms", ()):
-                        self._alarm(str(text))
+                self._hear_out(role, side.cell)
             except (OSError, EOFError) as error:
                 side.cell.close()
-                if self.end.ending is Ending.OK:
-                    continue
-                if not isinstance(error, TimeoutError) and self.end.ending is not Ending.TIMEOUT:
+                if self.end.ending not in (Ending.OK, Ending.TIMEOUT) and not isinstance(error, TimeoutError):
                     self.end = _End(Ending.INFRASTRUCTURE, f"a cell is gone: {error}")
+
+    def _hear_out(self, role: str, cell: Cell) -> None:
+        """Until the cell's run was killed or, where that matters, is gone."""
+        assert self.end is not None
+        heard, until = False, time.monotonic() + KILL_SECONDS
+        while cell.pending and not (heard and self.end.ending is Ending.OK):
+            told, _ = cell.read(until - time.monotonic())
+            heard = heard or "group" not in told
+            if told.get("limit") and self.end.ending is not Ending.TIMEOUT:
+                self.end = _over(told["limit"], role, self.limits)  # passed in the last moment, but passed
+            for text in told.get("alarms", ()):
+                self._alarm(str(text))
 
     def _gather(self) -> Ran:
         assert self.end is not None
@@ -222,7 +226,8 @@ class Run:
                         self.reads[fd]()
             for line in side.tripped.decode(errors="replace").splitlines()[:20]:
                 self._alarm(line)
-        output = "".join(_text(side, self.limits) for side in self.sides.values())
+        sides = [self.sides[role] for role in sorted(self.sides, reverse=True)]  # the evaluator's text first
+        output = "".join(_text(side, self.limits) for side in sides)
         seen = output + self.end.why + (json.dumps(self.end.value) if self.end.value is not None else "")
         if any(mark in seen for mark in self.marks):
             self._alarm("a planted credential was in what was printed or returned")
