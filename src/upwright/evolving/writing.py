@@ -221,7 +221,7 @@ def leg(design: Design) -> float:
     """Seconds of one search: an eighth of a run, and time for some candidates, but not nearly all of it."""
     whole = 60 * design.minutes
     if design.candidates is not None:
-        return max(2.0, 0.7 * whole / legs(design.candidates))
+        return max(2.0, 0.5 * whole / legs(design.candidates))
     return max(2.0, min(max(whole / LEGS, SHORTEST, CANDIDATES * design.typical / 2), LONGEST, 0.8 * whole or LONGEST))
 
 
