@@ -14,7 +14,7 @@ import pytest
 from upwright.bodies.body import Training
 from upwright.engines.worker import IN_WORKER
 from upwright.errors import BuildError, Stopped
-from upwright.training import beside
+from upwright.training import beside, loop
 from upwright.training.beside import Work, train_all
 from upwright.training.rows import Row
 
@@ -96,3 +96,19 @@ def test_trouble_in_the_other_process_is_told(model: Path, sums: list[Row], tmp_
     good, bad = works(model, sums, tmp_path / "bad")
     with pytest.raises(BuildError, match="nothing to train on"):
         train_all([good, replace(bad, rows=())], quiet)
+
+
+@pytest.mark.usefixtures("as_worker")
+def test_both_train_at_the_same_time_however_much_they_say(
+    model: Path, sums: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process says more than its pipe holds while the first one trains; it is not held up by that."""
+    monkeypatch.setattr(loop, "TELL", 0.0)
+    start = beside._START.replace("serve; serve", "serve; from upwright.training import loop; loop.TELL = 0.0; serve")
+    monkeypatch.setattr(beside, "_START", start)
+    train_all(works(model, sums, tmp_path / "warm"), quiet)
+    longer, shorter = works(model, sums, tmp_path, recipe=replace(RECIPE, steps=1600, batch=1))
+    shorter = replace(shorter, recipe=replace(shorter.recipe, steps=800))
+    left: list[int] = []
+    train_all([longer, shorter], lambda number, done, total, note: left.append(done) if number == 1 else None)
+    assert not left or left[0] > 790, "it was done when the first one was"

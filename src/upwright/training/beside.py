@@ -85,10 +85,15 @@ def _together(works: Sequence[Work], first: int, share: int, tell: Tell) -> list
             process = _process(place, share)
             process.give(work)
             busy.append(process)
-        found = [_here(own, _step(tell, first))]
+
+        def step(done: int, total: int, note: str) -> None:
+            for process in busy:
+                process.hear()
+            tell(first, done, total, note)
+
+        found = [_here(own, step)]
         for number, (process, work) in enumerate(zip(busy, others, strict=True), first + 1):
-            step = _step(tell, number)
-            found.append(process.result(step) or _here(work, step))
+            found.append(process.result(_step(tell, number)) or _here(work, _step(tell, number)))
         return found
     except Stopped:
         for process in busy:
@@ -127,6 +132,8 @@ class _Process:
                 pass_fds=(theirs.fileno(),), env={**os.environ, "OMP_NUM_THREADS": str(share)},
             )  # fmt: skip
         self.share, self._pipe, self._busy = share, ours, False
+        self._last: tuple[int, int, str] = (0, 0, "waiting")
+        self._said: tuple[str, Any] | None = None
 
     @property
     def idle(self) -> bool:
@@ -139,29 +146,36 @@ class _Process:
         with contextlib.suppress(OSError):
             self._pipe.send(work)
 
+    def hear(self) -> None:
+        """Take what it has said so far; one whose messages nobody takes would soon wait for that instead of training."""
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+            while self._said is None and self._pipe.poll(0):
+                self._take(self._pipe.recv())
+
     def result(self, step: Step) -> TrainedWeights | None:
         """What it came to, or ``None`` where the process died; ``step`` is told about once a second meanwhile.
 
         Raises:
             BaseException: what the training or ``step`` raised.
         """
-        last: tuple[int, int, str] = (0, 0, "waiting")
-        while True:
-            kind: str
-            value: Any
-            try:
-                kind, value = self._pipe.recv() if self._pipe.poll(1.0) else ("progress", last)
-            except (EOFError, OSError, pickle.UnpicklingError):
-                return None
-            if kind == "progress":
-                last = value
-                step(*last)
-                continue
-            self._busy = False
-            if kind == "error":
-                raise value
-            trained: TrainedWeights = value
-            return trained
+        try:
+            while self._said is None:
+                if self._pipe.poll(1.0):
+                    self._take(self._pipe.recv())
+                step(*self._last)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return None
+        (kind, value), self._said, self._busy = self._said, None, False
+        if kind == "error":
+            raise value
+        trained: TrainedWeights = value
+        return trained
+
+    def _take(self, message: tuple[str, Any]) -> None:
+        if message[0] == "progress":
+            self._last = message[1]
+        else:
+            self._said = message
 
     def stop(self) -> None:
         """Ask for a checkpoint, and wait until it is there."""
