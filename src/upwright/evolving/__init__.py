@@ -181,7 +181,8 @@ def _tried(wish: Wish, sources: Sources, config: Config, folder: Path, say: Say,
     given = _given(sources, say)
     most = wish.seconds or config.seconds or (given.limits.seconds if given else FIRST_SECONDS)
     limits = replace(given.limits if given else Limits(), seconds=most)
-    spec = spec_of(sources, found.warm, limits, together=together)
+    warm = tuple(dict.fromkeys((*found.warm, *(given.imports if given else ()))))
+    spec = spec_of(sources, warm, limits, together=together)
     named = wish.metric or (given.metric if given else "")
     known = given is not None and (named == given.metric or named in given.metrics)
     direction = "min" if wish.minimise or (given and known and given.of(named).direction == "min") else "max"
