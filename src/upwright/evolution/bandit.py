@@ -1,8 +1,9 @@
 """Which proposer to ask: by what its drafts gained, for what they cost.
 
-Thompson sampling: for each proposer the share of gain in its drafts is drawn from Beta(1 + gained, 1 + not), divided by the
+Thompson sampling: for each proposer the share of gain in its drafts is drawn from Beta(gained, not), which begins as Beta(1, 1), divided by the
 seconds that one of its drafts takes, proposing and judging together, and the highest is asked. What was long ago counts less, since what
-helps at the beginning of a search is not what helps later.
+helps at the beginning of a search is not what helps later; what was assumed at the beginning fades in the same way, or a quick proposer that
+never gains would for ever look better than a slow one that does.
 
 A gain is counted in [0, 1): ``g / (g + typical gain)``, so that one that gains a hair a thousand times does not outweigh one that
 found a way. Where a search must be repeatable the seconds are the proposers' own estimates, else they are measured.
@@ -20,13 +21,15 @@ FADE = 0.98
 """What a draft before the last still counts."""
 _TYPICAL = 20
 _LEAST = 1e-3
+_FLOOR = 0.02
+"""Least that the drafts of a proposer count for: now and then it is asked again."""
 
 
 @dataclass(slots=True)
 class _Arm:
     seconds: float
-    gained: float = 0.0
-    lost: float = 0.0
+    gained: float = 1.0
+    lost: float = 1.0
 
 
 class Bandit:
@@ -45,7 +48,7 @@ class Bandit:
     def choose(self, rng: random.Random) -> str:
         """The proposer to ask next."""
         drawn = {
-            name: rng.betavariate(1.0 + arm.gained, 1.0 + arm.lost) / arm.seconds
+            name: rng.betavariate(max(_FLOOR, arm.gained), max(_FLOOR, arm.lost)) / arm.seconds
             for name, arm in sorted(self._arms.items())
         }
         return max(drawn, key=lambda name: drawn[name])
@@ -77,4 +80,4 @@ class Bandit:
 
     def rates(self) -> dict[str, float]:
         """Name → expected share of gain per second, for reports."""
-        return {name: (1 + a.gained) / (2 + a.gained + a.lost) / a.seconds for name, a in sorted(self._arms.items())}
+        return {name: a.gained / (a.gained + a.lost) / a.seconds for name, a in sorted(self._arms.items())}
