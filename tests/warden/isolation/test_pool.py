@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -174,3 +177,31 @@ def test_the_text_of_a_program_is_there_only_when_it_is_asked_for(apart: Pool) -
     files = {"program.py": "X = 1", "a/b.py": "Y = 2"}
     assert apart.run(asked, files, 1).value == {}
     assert apart.run({**asked, "source": True}, files, 1).value == {"program.py": "X = 1", "b.py": "Y = 2"}
+
+
+def test_the_folder_of_a_killed_pool_is_cleared_up_by_the_next(
+    wall: Wall, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Path(tempfile.mkdtemp(dir="/tmp"))  # short enough for the names of sockets
+    monkeypatch.setattr("tempfile.tempdir", str(base))
+    left, fresh = base / "upwright-cells-left", base / "upwright-cells-fresh"
+    for made in (left, fresh):
+        (made / "0" / "shared").mkdir(parents=True)
+    os.utime(left, (1, 1))
+    with Pool(folder, "plain", [], LIMITS, wall=wall, size=1) as pool:
+        os.utime(pool._home, (1, 1))
+        with Pool(folder, "plain", [], LIMITS, wall=wall, size=1):
+            assert pool._home.exists(), "it is held"
+            assert fresh.exists(), "its owner may be about to hold it"
+            assert not left.exists()
+    shutil.rmtree(base)
+
+
+def test_a_long_name_of_the_temporary_folder_does_no_harm(
+    wall: Wall, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with Pool(folder, "plain", [], LIMITS, wall=wall, size=1) as pool:
+        assert run(pool, "exam", RIGHT).value == {"score": 1.0}

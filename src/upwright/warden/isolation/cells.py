@@ -39,7 +39,10 @@ class Cell:
 
     def __init__(self, wall: Wall, plan: Plan, imports: Sequence[str], *, role: str, harness: str, bait: Bait) -> None:
         self.wall, self.number, self.pending = wall, 0, False
-        self.started: Started = wall.start(plan)
+        try:
+            self.started: Started = wall.start(plan)
+        except OSError as error:
+            raise IsolationError(f"a cell of {wall.name} could not be started: {error}") from error
         self.places = self.started.places
         hello = {
             "mode": wall.mode,

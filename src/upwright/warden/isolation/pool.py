@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import queue
@@ -10,6 +11,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -25,6 +27,9 @@ from upwright.warden.isolation.run import Run
 from upwright.warden.isolation.walls import Wall, strongest_wall
 
 MOST_FILES, MOST_TEXT = 2000, 16 << 20
+MOST_BASE = 40
+PREFIX, SETTLED = "upwright-cells-", 10.0
+"""Name of a pool's folder, and seconds after which one that nobody holds is taken for left behind."""
 
 
 class Pool:
@@ -62,7 +67,9 @@ class Pool:
         self.harness, self.imports = harness, tuple(imports)
         self.limits, self.together = limits, together
         self._numbers, self._closed = itertools.count(1), False
-        self._home = Path(tempfile.mkdtemp(prefix="upwright-cells-"))
+        _sweep()
+        self._home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_base()))
+        self._held = _hold(self._home)
         self.folder = self._open_to_all(folder.resolve())
         self._token = secrets.token_hex(12)
         self._slots: list[_Slot] = [_Slot(self, index) for index in range(max(1, size))]
@@ -119,6 +126,9 @@ class Pool:
             slot.stop()
             self._free.put(slot)
         shutil.rmtree(self._home, ignore_errors=True)
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def _open_to_all(self, folder: Path) -> Path:
         """The folder, or a copy of it that nobody can read, where root's cells run as nobody and it is root's alone."""
@@ -290,6 +300,28 @@ def _main(job: Mapping[str, Any], program: Mapping[str, str]) -> str:
     if len(program) > MOST_FILES or sum(map(len, program.values())) > MOST_TEXT:
         raise IsolationError(f"a program of more than {MOST_FILES} files or {MOST_TEXT >> 20} MB", value=len(program))
     return main
+
+
+def _base() -> str:
+    """Where pools have their folders: names of sockets may have a hundred characters."""
+    base = tempfile.gettempdir()
+    return base if len(base) <= MOST_BASE else "/tmp"
+
+
+def _hold(home: Path) -> int:
+    """Lock a pool's folder for as long as its process lives."""
+    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _sweep() -> None:
+    """Remove the folders of pools whose processes were killed: those that nobody holds."""
+    for left in Path(_base()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if left.stat().st_uid == os.geteuid() and time.time() - left.stat().st_mtime > SETTLED:
+                os.close(_hold(left))
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _readable(path: Path) -> bool:
