@@ -49,12 +49,12 @@ def test_the_score_is_linear_in_the_logarithm_of_the_cost(suite: Suite) -> None:
     def score(flops: float, reached: bool = True) -> float:
         return suite.score(json.dumps({"reached": reached, "flops": flops}), task)
 
-    assert [score(worst), score(2 * worst), score(worst / 256), score(worst / 999)] == pytest.approx([0, 0, 1, 1])
-    assert score(worst / 2) == pytest.approx(0.125)
-    assert score(worst / 3) - score(worst / 1.5) == pytest.approx(0.125), (
+    assert [score(worst), score(2 * worst), score(worst / 64), score(worst / 999)] == pytest.approx([0, 0, 1, 1])
+    assert score(worst / 2) == pytest.approx(1 / 6)
+    assert score(worst / 3) - score(worst / 1.5) == pytest.approx(1 / 6), (
         "half the cost counts the same wherever one begins"
     )
-    assert score(worst / 256, reached=False) == 0
+    assert score(worst / 64, reached=False) == 0
 
 
 def test_the_settings_can_be_read_and_fit_each_other() -> None:
@@ -82,10 +82,10 @@ def small(root: Path) -> Project:
         ("body/training.toml", "steps = 240", "steps = 60"),
         ("body/training.toml", "warmup = 0.1", "warmup = 0.5"),
         ("tasks/speedrun.py", "LOSS = 0.9", "LOSS = 3.2"),
-        ("tasks/speedrun.py", "WORST = 3.2e11", "WORST = 6e8"),
+        ("tasks/speedrun.py", "WORST = 6.4e11", "WORST = 3e8"),
         ("upwright.toml", "practice = 6", "practice = 2"),
         ("upwright.toml", "screen = 4", "screen = 2"),
-        ("upwright.toml", "effort = 0.5", "effort = 0.25"),
+        ("upwright.toml", "effort = 1.0", "effort = 0.25"),
         ("upwright.toml", "workers = 1", "workers = 0"),
         ("charter.toml", "batch = 8", "batch = 2"),
         ("charter.toml", "n_max = 48", "n_max = 4"),
