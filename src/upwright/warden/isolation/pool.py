@@ -13,7 +13,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
@@ -113,6 +113,8 @@ class Pool:
                 if began or ran.ending is not Ending.INFRASTRUCTURE:
                     break
                 slot.stop()  # nothing foreign had run yet: once more, in new cells
+            if self._closed and ran.ending is not Ending.OK:  # whatever it looks like from inside
+                return replace(ran, ending=Ending.INFRASTRUCTURE, value=None, why="the pool was closed")
             return ran
         finally:
             self._free.put(slot)
