@@ -45,14 +45,14 @@ def test_ask(cli: Cli, root: Path) -> None:
 def test_every_way_to_tell(how: str, cli: Cli, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "edits.txt").write_text(EDIT)
     (tmp_path / "my.diff").write_text(DIFF)
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "prompt.md").write_text(BETTER)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "prompt.md").write_text(BETTER)
     (tmp_path / "whole.json").write_text(json.dumps({"prompt.md": BETTER}))
     monkeypatch.setattr(sys, "stdin", io.StringIO(EDIT))
     given = {
         "edits": ["--edits", tmp_path / "edits.txt"], "diff": ["--diff", tmp_path / "my.diff"],
-        "part": ["--part", f"prompt.md={tmp_path}/work/prompt.md"], "named": [tmp_path / "work" / "prompt.md"],
-        "folder": [tmp_path / "work"], "stdin": ["-"], "json": [tmp_path / "whole.json"],
+        "part": ["--part", f"prompt.md={tmp_path}/mine/prompt.md"], "named": [tmp_path / "mine" / "prompt.md"],
+        "folder": [tmp_path / "mine"], "stdin": ["-"], "json": [tmp_path / "whole.json"],
     }[how]  # fmt: skip
     said = cli("tell", *given, "--reason", "more words", "--author", "ada-agent", "--weakness", "words", project=root)
     assert said.code == 0, said.err
