@@ -31,7 +31,7 @@ from upwright.errors import (
     WardenError,
 )
 from upwright.principles import Constitution
-from upwright.project import Project, SuiteSettings, read_settings, write_atomic
+from upwright.project import Project, SuiteSettings, new_directory, read_settings, refuse_occupied, write_atomic
 from upwright.records import Generation, derive_seed
 from upwright.tasks.suite import Suite, open_suites
 from upwright.warden import charter, ledger
@@ -84,8 +84,7 @@ def init(
         StorageError: the disk is full or read-only.
     """
     target = Path(directory).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ProjectError("the directory is not empty", value=str(target), todo="name a new one")
+    refuse_occupied(target)
     given = [tasks] if isinstance(tasks, str | Path) else list(tasks)
     if not given and not quickstart:
         raise ProjectError("a project needs tasks", todo="add --tasks FILE.jsonl, or --quickstart")
@@ -93,31 +92,21 @@ def init(
     names = [s.name for s in suites]
     if len(set(names)) < len(names):
         raise ProjectError("two suites have the same name", value=names, todo="name them: --tasks NAME=FILE")
-    with _disk(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            if quickstart and not suites:
-                _write_quickstart(staged)
-            else:
-                _write_own(staged, suites, protected=names[max(len(given), 1) :])
-            if charter_text:
-                (staged / "charter.toml").write_text(charter_text)
-                if name := charter.Charter.parse(charter_text).constitution:
-                    (staged / name).write_text(constitution)
-            _check_tasks(staged)
-            if isinstance(model, Path) and _is_body(model):
-                shutil.rmtree(staged / "body")
-                shutil.copytree(model, staged / "body")
-            else:
-                _put_body(staged / "body", fetch(model))
-            staged.chmod(0o755)
-            if target.exists():
-                target.rmdir()
-            staged.rename(target)
-        except BaseException:
-            shutil.rmtree(staged, ignore_errors=True)
-            raise
+    with new_directory(target) as staged:
+        if quickstart and not suites:
+            _write_quickstart(staged)
+        else:
+            _write_own(staged, suites, protected=names[max(len(given), 1) :])
+        if charter_text:
+            (staged / "charter.toml").write_text(charter_text)
+            if name := charter.Charter.parse(charter_text).constitution:
+                (staged / name).write_text(constitution)
+        _check_tasks(staged)
+        if isinstance(model, Path) and _is_body(model):
+            shutil.rmtree(staged / "body")
+            shutil.copytree(model, staged / "body")
+        else:
+            _put_body(staged / "body", fetch(model))
     return Project.open(target)
 
 
@@ -368,15 +357,3 @@ def translated() -> Iterator[None]:
         full = isinstance(fault, Refusal) and fault.code == "disk"
         kind = StorageError if full else kinds.get(type(fault), WardenError)
         raise kind(fault.what, value=fault.value, todo=fault.todo) from None
-
-
-@contextlib.contextmanager
-def _disk(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot make the project: {error.strerror or error}",
-            value=str(target),
-            todo="free space, or name another place",
-        ) from None

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -179,6 +181,43 @@ class Project:
             yield
         finally:
             lock.release()
+
+
+def refuse_occupied(target: Path, todo: str = "name a new one") -> None:
+    """Refuse a place for a new project where something is already.
+
+    Raises:
+        ProjectError: the directory is not empty, or it is a file.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ProjectError("the directory is not empty", value=str(target), todo=todo)
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """A directory beside ``target`` that takes its place when all went well, and is gone when not.
+
+    Raises:
+        StorageError: the disk is full or read-only.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            yield staged
+            staged.chmod(0o755)
+            if target.exists():
+                target.rmdir()
+            staged.rename(target)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the project: {error.strerror or error}",
+            value=str(target),
+            todo="free space, or name another place",
+        ) from None
 
 
 def read_settings(path: Path) -> Settings:

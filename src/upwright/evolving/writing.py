@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,12 +19,12 @@ from typing import Any
 
 import tomli_w
 
-from upwright.errors import ProjectError, StorageError
+from upwright.errors import StorageError
 from upwright.evolution.grid import LENGTH
 from upwright.evolving import _lay
 from upwright.evolving.files import Sources
 from upwright.evolving.trials import Scale
-from upwright.project import Project, read_settings
+from upwright.project import Project, new_directory, read_settings, refuse_occupied
 from upwright.warden.charter import Charter
 from upwright.warden.evaluator_spec import FILE, EvaluatorSpec
 from upwright.warden.isolation import Limits
@@ -110,37 +109,20 @@ def write(target: Path, design: Design, evaluator: Path) -> Project:
         ProjectError: the directory is not empty.
         StorageError: the disk is full or read-only.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ProjectError("the directory is not empty", value=str(target), todo="name a new one with --output")
+    refuse_occupied(target, "name a new one with --output")
     name = design.sources.name
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            shutil.copytree(evaluator, staged / "tasks" / name)
-            (staged / "tasks" / name / FILE).write_text(evaluator_text(design.spec))
-            for path, text in texts(design).items():
-                (staged / path).parent.mkdir(parents=True, exist_ok=True)
-                (staged / path).write_text(text)
-            for path, text in design.sources.program.items():
-                file = staged / "body" / "program" / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, "utf-8", newline="")
-            read_settings(staged / "upwright.toml")
-            Charter.parse((staged / "charter.toml").read_text())
-            staged.chmod(0o755)
-            if target.exists():
-                target.rmdir()
-            staged.rename(target)
-        except BaseException:
-            shutil.rmtree(staged, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise StorageError(
-            f"cannot make the project: {error.strerror or error}",
-            value=str(target),
-            todo="free space, or name another place",
-        ) from None
+    with new_directory(target) as staged:
+        shutil.copytree(evaluator, staged / "tasks" / name)
+        (staged / "tasks" / name / FILE).write_text(evaluator_text(design.spec))
+        for path, text in texts(design).items():
+            (staged / path).parent.mkdir(parents=True, exist_ok=True)
+            (staged / path).write_text(text)
+        for path, text in design.sources.program.items():
+            file = staged / "body" / "program" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, "utf-8", newline="")
+        read_settings(staged / "upwright.toml")
+        Charter.parse((staged / "charter.toml").read_text())
     return Project.open(target)
 
 
